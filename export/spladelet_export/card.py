@@ -1,0 +1,55 @@
+"""The model card that comes with a bundle."""
+
+from spladelet.bundle import Description
+
+_CARD = """---
+license: {license}
+library_name: spladelet
+tags: [splade, sparse-retrieval, onnx]
+---
+# {name}
+
+A SPLADE model as a [spladelet](https://pypi.org/project/spladelet/) bundle: text in, weighted
+terms out, with ONNX Runtime and without PyTorch.
+
+    $ spladelet encode --model FOLDER "some text"
+
+| | |
+|---|---|
+| checkpoint | {checkpoint}{revision} |
+| license | {license} |
+| vocabulary | {vocab_size} terms |
+| pooling, activation | {pooling}, {activation} |
+| longest text | {max_length} tokens |
+| weights | {weights} |
+
+Against {reference}, on {texts} texts: largest difference of a weight {max_abs_difference:.1e};
+{flipped_above_tolerance} terms above 1e-4 on one side only; of the ten heaviest terms
+{top_overlap:.1%} the same; {active_dims:.0f} terms a text on average.
+"""
+
+
+def model_card(description: Description) -> str:
+    """Write the card of a bundle; before fidelity is measured it says so."""
+    source = description.source
+    figures = {
+        "reference": "torch (not measured yet)",
+        "texts": 0,
+        "max_abs_difference": float("nan"),
+        "flipped_above_tolerance": 0,
+        "top_overlap": float("nan"),
+        "active_dims": float("nan"),
+        **description.fidelity,
+    }
+    return _CARD.format(
+        name=description.name,
+        license=source.get("license") or "unknown",
+        checkpoint=source.get("checkpoint"),
+        revision=f" at {source['revision']}" if source.get("revision") else "",
+        vocab_size=description.vocab_size,
+        pooling=description.document.pooling,
+        activation=description.document.activation,
+        max_length=description.document.max_length,
+        weights=description.quantization.get("weights"),
+        **figures,
+    )

@@ -1,0 +1,157 @@
+"""How far a bundle's vectors are from the torch reference.
+
+The reference goes its own way from text to weights: transformers' tokenizer, torch logits of one
+text at a time, activation and pooling written out. Texts without content are left out: the runtime
+gives them no terms, on purpose.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelet import Encoder, SparseVectors
+from spladelet.bundle import Semantics
+from spladelet_export.checkpoint import Checkpoint
+from spladelet_export.errors import FidelityError, require
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# What float32 arithmetic in another order may differ by.
+TOLERANCE = 1e-4
+_TOP = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """A comparison of vectors.
+
+    Attributes:
+        texts: How many texts were compared, as query and as document.
+        max_abs_difference: The largest difference of one weight.
+        active_dims: Mean number of terms a vector has in the reference.
+        active_dims_difference: The largest difference in their number.
+        flipped_above_tolerance: Terms that only one side has, with a weight above the tolerance.
+        top_overlap: Mean share of the reference's ten heaviest terms that are among the bundle's.
+    """
+
+    texts: int
+    max_abs_difference: float
+    active_dims: float
+    active_dims_difference: int
+    flipped_above_tolerance: int
+    top_overlap: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the figures by name."""
+        return asdict(self)
+
+
+class TorchReference:
+    """Encode texts in torch, one at a time, without any of the runtime's code.
+
+    Args:
+        model: The masked language model.
+        checkpoint: Where its tokenizer is.
+    """
+
+    def __init__(self, model: "PreTrainedModel", checkpoint: Checkpoint) -> None:
+        require("torch", "transformers")
+        from transformers import AutoTokenizer
+
+        self._model = model
+        self._tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+
+    def encode(self, text: str, semantics: Semantics) -> NDArray[np.float32]:
+        """Return the weights of a text: float32[vocab_size]."""
+        import torch
+
+        batch = self._tokenizer(
+            semantics.prompt + text,
+            truncation=True,
+            max_length=semantics.max_length,
+            return_tensors="pt",
+        )
+        with torch.no_grad():
+            weights = torch.log1p(torch.relu(self._model(**batch).logits[0]))
+            pooled = weights.amax(0) if semantics.pooling == "max" else weights.sum(0)
+            if semantics.activation == "log1p_log1p":
+                pooled = torch.log1p(pooled)
+        result: NDArray[np.float32] = pooled.numpy()
+        for rule, ids in (
+            (semantics.special_tokens, self._special_ids()),
+            (semantics.unknown_token, {self._tokenizer.unk_token_id}),
+        ):
+            if rule == "zero_dims":
+                result[sorted(ids)] = 0
+        return result
+
+    def _special_ids(self) -> set[int]:
+        return set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
+
+
+def measure(encoder: Encoder, reference: TorchReference, texts: Sequence[str]) -> Fidelity:
+    """Compare a bundle with its reference on texts, as queries and as documents."""
+    sides = [
+        (encoder.encode_queries(texts), encoder.description.query),
+        (encoder.encode_documents(texts, progress=False), encoder.description.document),
+    ]
+    if sides[0][1] == sides[1][1]:
+        sides = sides[:1]
+    pairs = [
+        (row, reference.encode(text, semantics))
+        for vectors, semantics in sides
+        for row, text in zip(_dense_rows(vectors), texts, strict=True)
+        if row.any()
+    ]
+    return compare(pairs, len(texts))
+
+
+def compare(
+    pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]], texts: int
+) -> Fidelity:
+    """Compare dense rows: (ours, reference) float32[vocab_size] each."""
+    differences = [np.abs(ours - theirs).max() for ours, theirs in pairs]
+    counts = [int((ours > 0).sum()) - int((theirs > 0).sum()) for ours, theirs in pairs]
+    flipped = [
+        ((ours > 0) != (theirs > 0)) & (np.maximum(ours, theirs) > TOLERANCE)
+        for ours, theirs in pairs
+    ]
+    overlaps = [
+        len(_top(ours) & _top(theirs)) / max(1, len(_top(theirs))) for ours, theirs in pairs
+    ]
+    return Fidelity(
+        texts,
+        float(max(differences, default=0.0)),
+        float(np.mean([(theirs > 0).sum() for _, theirs in pairs])) if pairs else 0.0,
+        max(map(abs, counts), default=0),
+        int(sum(mask.sum() for mask in flipped)),
+        float(np.mean(overlaps)) if overlaps else 1.0,
+    )
+
+
+def check(fidelity: Fidelity) -> None:
+    """Raise FidelityError if float32 weights differ by more than rounding."""
+    if not fidelity.max_abs_difference <= TOLERANCE:
+        raise FidelityError(
+            f"the bundle's weights differ from torch by up to {fidelity.max_abs_difference:.2g}; "
+            f"float32 may differ by {TOLERANCE:.0e}. Nothing was written. Please report the "
+            "checkpoint: its graph is not understood rightly."
+        )
+
+
+def _top(weights: NDArray[np.float32]) -> set[int]:
+    best = np.argsort(-weights, kind="stable")[:_TOP]
+    return {int(i) for i in best if weights[i] > 0}
+
+
+def _dense_rows(vectors: SparseVectors) -> list[NDArray[np.float32]]:
+    rows = []
+    for vector in vectors:
+        row = np.zeros(vectors.vocab_size, np.float32)
+        row[vector.term_ids] = vector.weights
+        rows.append(row)
+    return rows

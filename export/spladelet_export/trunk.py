@@ -1,0 +1,80 @@
+"""From checkpoint to logits graph: loading in torch, exporting by optimum."""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from spladelet_export.checkpoint import Checkpoint
+from spladelet_export.errors import CheckpointError, require
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+OPSET = 18
+
+
+def load_model(checkpoint: Checkpoint) -> "PreTrainedModel":
+    """Load a checkpoint in torch, as float32, ready for inference.
+
+    Raises:
+        CheckpointError: The weights cannot be read, or the head's are not among them.
+    """
+    require("torch", "transformers")
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    try:
+        with _quiet():
+            model, found = AutoModelForMaskedLM.from_pretrained(
+                checkpoint.folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise CheckpointError(
+            f"the weights in {checkpoint.folder} cannot be read: {error}"
+        ) from error
+    if missing := sorted(found["missing_keys"]):
+        raise CheckpointError(
+            f"{checkpoint.folder} lacks weights that {checkpoint.family.architecture} needs: "
+            f"{', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}. It was saved without its "
+            "masked-language-model head; export the checkpoint that has it."
+        )
+    return model.eval()
+
+
+def export_trunk(model: "PreTrainedModel") -> onnx.ModelProto:
+    """Export a masked language model to a logits graph, by optimum."""
+    require("optimum.exporters.onnx")
+    from optimum.exporters.onnx import onnx_export_from_model
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        onnx_export_from_model(
+            model, Path(folder), task="fill-mask", opset=OPSET, do_validation=False, monolith=True
+        )
+        return onnx.load(Path(folder) / "model.onnx")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' own chatter off the user's screen."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    transformers_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+        transformers_logging.set_verbosity(verbosity)

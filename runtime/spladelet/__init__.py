@@ -1,0 +1,51 @@
+"""Learned sparse search without PyTorch: encode, search and explain with SPLADE models.
+
+Names load when first used, so that `import spladelet` costs no more than numpy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from spladelet import errors
+from spladelet._version import __version__
+from spladelet.errors import SpladeletError
+from spladelet.vector import SparseVector, SparseVectors
+
+if TYPE_CHECKING:
+    from spladelet.documents import Document, read_documents
+    from spladelet.encoder import Encoder
+    from spladelet.explain import Explanation
+    from spladelet.index import Hit, Index
+
+__all__ = [
+    "Document",
+    "Encoder",
+    "Explanation",
+    "Hit",
+    "Index",
+    "SparseVector",
+    "SparseVectors",
+    "SpladeletError",
+    "__version__",
+    "errors",
+    "read_documents",
+]
+
+_HOME = {
+    "Document": "documents",
+    "Encoder": "encoder",
+    "Explanation": "explain",
+    "Hit": "index",
+    "Index": "index",
+    "read_documents": "documents",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'spladelet' has no attribute {name!r}")
+    return getattr(import_module(f"spladelet.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,342 @@
+"""The command `spladelet`: one function per subcommand, each a thin twin of a method."""
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+
+from spladelet import Document, Encoder, Index, SparseVector, display, read_documents
+from spladelet._version import __version__
+from spladelet.bundle import Bundle
+from spladelet.encoder import TruncationWarning
+from spladelet.errors import InputError, SpladeletError
+from spladelet.index import Hit
+from spladelet.models import find_bundle
+from spladelet.store import is_index, verify_index
+
+# Each shares few words, or none, with the document that answers it.
+_QUESTIONS = (
+    "Why does my kitten make a vibrating noise?",
+    "Why does plumbing crack in winter?",
+    "Who determines if a defendant committed the crime?",
+    "How do I extinguish a blazing skillet?",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 1 for an error, 2 for wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        with _notes():
+            options.run(options)
+            sys.stdout.flush()
+    except SpladeletError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader has gone, as with `| head`; keep Python from flushing into the pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> None:
+    encoder = _encoder(options)
+    documents = list(read_documents(str(files("spladelet") / "data" / "demo.jsonl")))
+    start = time.perf_counter()
+    index = Index.build(encoder.encode_documents(documents), documents)
+    seconds = time.perf_counter() - start
+    questions = [" ".join(options.question)] if options.question else list(_QUESTIONS)
+    answers = [(q, index.search(encoder.encode_query(q), options.k)) for q in questions]
+    if options.json:
+        _print_json(
+            [{"question": q, "hits": [_hit_json(hit) for hit in found]} for q, found in answers]
+        )
+        return
+    print(f"{len(documents)} short documents on everyday subjects, indexed in {seconds:.1f} s.")
+    print("In brackets: whose word it is; the model added it to the other text.")
+    for question, found in answers:
+        print(f"\n? {question}")
+        print(display.hits(found))
+        if found:
+            words = encoder.explain(question, index.document(found[0].number)).words
+            print(f"        matched: {display.matched(words, top=4)}")
+    if not options.question:
+        print('\nAsk your own: spladelet demo "…"    Search your own: spladelet search FILE "…"')
+
+
+def _encode(options: argparse.Namespace) -> None:
+    encoder = _encoder(options)
+    documents = _texts(options.text)
+    limits = {"max_active_dims": options.max_active_dims, "min_weight": options.min_weight}
+    if options.side == "query":
+        vectors = encoder.encode_queries((d.content for d in documents), **limits)
+    else:
+        vectors = encoder.encode_documents(documents, **limits)
+    for document, vector in zip(documents, vectors, strict=True):
+        if options.json:
+            _print_json({"id": document.id, "vector": encoder.decode(vector)})
+            continue
+        if len(documents) > 1:
+            print(f"{document.id}: {display.snippet('', document.content, 80)}")
+        print(display.bars(*_weights_and_notes(encoder, document.content, vector), options.top))
+
+
+def _index(options: argparse.Namespace) -> None:
+    encoder = _encoder(options)
+    start = time.perf_counter()
+    index = _build(encoder, options.file, options)
+    index.save(options.output)
+    seconds = time.perf_counter() - start
+    if options.json:
+        _print_json({"documents": len(index), "postings": index.postings, "seconds": seconds})
+    else:
+        print(
+            f"{options.output}: {len(index)} documents, {index.postings} postings, "
+            f"in {seconds:.1f} s"
+        )
+
+
+def _search(options: argparse.Namespace) -> None:
+    encoder = _encoder(options)
+    if is_index(options.index):
+        index = Index.open(options.index)
+    else:
+        index = _build(encoder, options.index, options)
+    queries = [d.text for d in _texts(["-"])] if options.query == "-" else [options.query]
+    for query, found in zip(
+        queries, index.search_many(encoder.encode_queries(queries), options.k), strict=True
+    ):
+        if options.json:
+            _print_json([_hit_json(hit) for hit in found])
+            continue
+        if len(queries) > 1:
+            print(f"? {query}")
+        print(display.hits(found))
+
+
+def _explain(options: argparse.Namespace) -> None:
+    document: str | Document = options.document
+    if options.index is not None:
+        document = _find(Index.open(options.index), options.document)
+    result = _encoder(options).explain(options.query, document)
+    if options.json:
+        _print_json(asdict(result))
+    else:
+        print(display.explanation(result, options.top))
+
+
+def _info(options: argparse.Namespace) -> None:
+    path = options.path
+    facts = (
+        _index_facts(path) if path and is_index(Path(path)) else _bundle_facts(find_bundle(path))
+    )
+    _print_facts(facts, options)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    path = options.path
+    if path and is_index(Path(path)):
+        manifest = verify_index(Path(path))
+        checked = sum(len(segment.files) for segment in manifest.segments)
+    else:
+        bundle = find_bundle(path)
+        bundle.verify()
+        checked, path = len(bundle.description.files), path or bundle.folder
+    if options.json:
+        _print_json({"path": str(path), "files": checked, "intact": True})
+    else:
+        print(f"{path}: {checked} files, all as they should be")
+
+
+def _encoder(options: argparse.Namespace) -> Encoder:
+    return Encoder.load(options.model, threads=options.threads)
+
+
+def _build(encoder: Encoder, source: str | Path, options: argparse.Namespace) -> Index:
+    documents = list(read_documents(sys.stdin if str(source) == "-" else source))
+    vectors = encoder.encode_documents(
+        documents, max_active_dims=options.max_active_dims, min_weight=options.min_weight
+    )
+    return Index.build(vectors, documents, model_name=encoder.description.name)
+
+
+def _texts(given: list[str]) -> list[Document]:
+    """Return the texts of the command line; from standard input where none or "-" is given."""
+    if given in ([], ["-"]):
+        return list(read_documents(sys.stdin))
+    return [Document(str(number), text) for number, text in enumerate(given, start=1)]
+
+
+def _find(index: Index, identity: str) -> Document:
+    for number in range(len(index)):
+        if (document := index.document(number)).id == identity:
+            return document
+    raise InputError(f"the index has no document with id {identity!r}.")
+
+
+def _weights_and_notes(
+    encoder: Encoder, text: str, vector: SparseVector
+) -> tuple[dict[str, float], dict[str, str]]:
+    own = {i for _, ids in encoder.document_words(text) for i in ids}
+    added = [encoder.term(i) for i in vector.term_ids.tolist() if i not in own]
+    return encoder.decode(vector), dict.fromkeys(added, "added by the model")
+
+
+def _bundle_facts(bundle: Bundle) -> dict[str, object]:
+    description = bundle.description
+    size = sum(entry.size for entry in description.files.values())
+    return {
+        "bundle": str(bundle.folder),
+        "name": description.name,
+        "fingerprint": description.fingerprint,
+        "size_mb": round(size / 1e6, 1),
+        "vocab_size": description.vocab_size,
+        "query_mode": description.query_mode,
+        "query": asdict(description.query),
+        "document": asdict(description.document),
+        "source": dict(description.source),
+        "quantization": dict(description.quantization),
+        "fidelity": dict(description.fidelity),
+        "exporter": dict(description.exporter),
+    }
+
+
+def _index_facts(path: str) -> dict[str, object]:
+    index = Index.open(path)
+    size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+    return {
+        "index": path,
+        "documents": len(index),
+        "postings": index.postings,
+        "active_dims": round(index.postings / len(index), 1) if len(index) else 0.0,
+        "size_mb": round(size / 1e6, 1),
+        "vocab_size": index.vocab_size,
+        "model": index.model_name,
+        "fingerprint": index.model,
+    }
+
+
+def _print_facts(facts: dict[str, object], options: argparse.Namespace) -> None:
+    if options.json:
+        _print_json(facts)
+        return
+    rows: list[tuple[str, object]] = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items() if v not in ("", None)) or None
+        rows.append((name.replace("_", " "), value))
+    print(display.table(rows))
+
+
+def _hit_json(hit: Hit) -> dict[str, object]:
+    return {"id": hit.id, "score": hit.score, "title": hit.title, "text": hit.text}
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Show the package's warnings as plain notes."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TruncationWarning)
+        yield
+    for note in caught:
+        print(f"note: {note.message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spladelet",
+        description="Learned sparse search without PyTorch: encode, search and explain.",
+    )
+    parser.add_argument("--version", action="version", version=f"spladelet {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    demo = _command(commands, "demo", _demo, "answer questions from a small built-in corpus")
+    demo.add_argument("question", nargs="*", help="your question (default: a few of ours)")
+    demo.add_argument("-k", type=int, default=1, help="hits a question (default: 1)")
+
+    encode = _command(commands, "encode", _encode, "show the weighted terms of texts")
+    encode.add_argument("text", nargs="*", help="texts (default: documents on standard input)")
+    encode.add_argument("--side", choices=("query", "document"), default="document")
+    _add_top(encode)
+    _add_pruning(encode)
+
+    index = _command(commands, "index", _index, "encode documents and save an index")
+    index.add_argument("file", metavar="FILE", help=_FILE_HELP)
+    index.add_argument("-o", "--output", required=True, metavar="FOLDER", help="the index")
+    _add_pruning(index)
+
+    search = _command(commands, "search", _search, "find the documents that answer a query")
+    search.add_argument(
+        "index", type=Path, metavar="INDEX", help="an index, or a file of documents to index first"
+    )
+    search.add_argument("query", metavar="QUERY", help="or - for one a line on standard input")
+    search.add_argument("-k", type=int, default=10, help="hits a query (default: 10)")
+    _add_pruning(search)
+
+    explain = _command(commands, "explain", _explain, "show why a document matches a query")
+    explain.add_argument("query", metavar="QUERY")
+    explain.add_argument("document", metavar="DOCUMENT", help="a text, or an id with --index")
+    explain.add_argument("--index", metavar="FOLDER", help="look the document up here")
+    _add_top(explain)
+
+    for name, run, text in (
+        ("info", _info, "say what a model or index is"),
+        ("verify", _verify, "check every file of a model or index by its hash"),
+    ):
+        command = _command(commands, name, run, text)
+        command.add_argument(
+            "path", nargs="?", metavar="PATH", help="a bundle or an index (default: our model)"
+        )
+    return parser
+
+
+_FILE_HELP = (
+    'JSONL ({"id", "title", "text"}) or one document a line; may be .gz; - for standard input'
+)
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    text: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+    command.set_defaults(run=run, max_active_dims=None, min_weight=0.0)
+    command.add_argument("--json", action="store_true", help="print JSON")
+    if run not in (_info, _verify):
+        command.add_argument("--model", metavar="MODEL", help="a bundle or hub id (default: ours)")
+        command.add_argument("--threads", type=int, metavar="N", help="threads (default: all)")
+    return command
+
+
+def _add_top(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--top", type=int, default=10, metavar="N", help="terms shown (default: 10)"
+    )
+
+
+def _add_pruning(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--max-active-dims", type=int, metavar="N", help="keep the N heaviest terms of each text"
+    )
+    command.add_argument(
+        "--min-weight", type=float, default=0.0, metavar="W", help="drop terms that weigh less"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The graph in ONNX Runtime: token ids in, dense weights out.
+
+One session serves all threads of a process. After a fork it is made anew, because ONNX Runtime's
+threads do not survive one and a run would wait for them for ever.
+"""
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelet.bundle import GRAPH, Bundle
+from spladelet.errors import BundleGraphError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+_INPUTS = {"input_ids": "tensor(int64)", "attention_mask": "tensor(int64)"}
+
+
+class GraphSession:
+    """A bundle's graph, loaded at the first run.
+
+    Args:
+        bundle: Where the graph is.
+        threads: How many threads one run uses.
+
+    Raises:
+        BundleGraphError: The graph does not load, or its inputs and outputs are not a bundle's.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        self._bundle = bundle
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._process = -1
+        self._session: InferenceSession = None
+
+    def run(self, input_ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return weights float32[batch, vocab_size] for ids and mask int64[batch, length]."""
+        feed = {"input_ids": input_ids, "attention_mask": mask}
+        weights: NDArray[np.float32] = self._current().run(None, feed)[0]
+        return weights
+
+    def _current(self) -> "InferenceSession":
+        if self._process != os.getpid():
+            if self._process != -1:
+                self._lock = threading.Lock()  # the parent's may have been held at the fork
+            with self._lock:
+                if self._process != os.getpid():
+                    self._session = self._load()
+                    self._process = os.getpid()
+        return self._session
+
+    def _load(self) -> "InferenceSession":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3  # errors reach us as exceptions; warnings are not for users
+        # Batches come in all shapes; a memory plan kept for each of them only makes memory grow.
+        options.enable_mem_pattern = False
+        # Integer products without 16-bit saturation on processors that lack VNNI.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        path = self._bundle.path(GRAPH)
+        try:
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise BundleGraphError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {error}. Export the "
+                "bundle again, or upgrade with `pip install -U onnxruntime`."
+            ) from error
+        self._check(session)
+        return session
+
+    def _check(self, session: "InferenceSession") -> None:
+        inputs = {i.name: i.type for i in session.get_inputs()}
+        outputs = [(o.type, o.shape[-1:]) for o in session.get_outputs()]
+        expected = [("tensor(float)", [self._bundle.description.vocab_size])]
+        if inputs != _INPUTS or outputs != expected:
+            raise BundleGraphError(
+                f"{self._bundle.path(GRAPH)} has inputs {inputs} and outputs {outputs}; expected "
+                f"{_INPUTS} and {expected}. It is no pooled SPLADE graph: export the checkpoint "
+                "with `spladelet-export`."
+            )

@@ -1,0 +1,149 @@
+"""Text to token ids, for one side (queries or documents), and ids back to terms.
+
+Truncation is ours: the file's own settings are ignored. A huge text costs no more than a long one,
+because only the beginning that can matter is tokenized.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spladelet.errors import BundleFileError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from tokenizers import Tokenizer as LoadedTokenizer
+
+# A first guess at how much text fills the model; texts with longer words are read further.
+_CHARACTERS_PER_TOKEN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """The tokens of one text.
+
+    Attributes:
+        ids: Token ids, special tokens included, at most `max_length`.
+        content: How many of them are not special.
+        truncated: Whether the text had more.
+    """
+
+    ids: list[int]
+    content: int
+    truncated: bool
+
+
+class Tokenizer:
+    """A tokenizer with a fixed length limit.
+
+    Args:
+        path: A `tokenizer.json`.
+        max_length: How many tokens to keep, special tokens counted.
+        prompt: Put before every text.
+
+    Raises:
+        BundleFileError: The file is no tokenizer.
+    """
+
+    def __init__(self, path: Path, *, max_length: int, prompt: str = "") -> None:
+        self._tokenizer = _load(path)
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length)
+        self._max_length = max_length
+        self._prompt = prompt
+
+    @property
+    def size(self) -> int:
+        """How many terms the vocabulary has, added ones counted."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Tokenize texts; see `TokenizedText`."""
+        prompted = [self._prompt + _valid_unicode(text) for text in texts]
+        guess = self._max_length * _CHARACTERS_PER_TOKEN
+        heads = [_head(text, guess) for text in prompted]
+        encodings = self._tokenizer.encode_batch_fast(heads)
+        return [
+            self._settle(text, head, encoding, guess)
+            for text, head, encoding in zip(prompted, heads, encodings, strict=True)
+        ]
+
+    def _settle(self, text: str, head: str, encoding: "Encoding", guess: int) -> TokenizedText:
+        """Read on, twice as far each time, until the length limit or the text's end is reached."""
+        while len(head) < len(text) and not encoding.overflowing:
+            guess *= 2
+            head = _head(text, guess)
+            encoding = self._tokenizer.encode(head)
+        content = len(encoding.ids) - sum(encoding.special_tokens_mask)
+        return TokenizedText(encoding.ids, content, bool(encoding.overflowing))
+
+    def word_pieces(self, text: str) -> list[tuple[str, list[int]]]:
+        """Return the words of a text in lower case, each with the ids of its pieces.
+
+        Special tokens are left out, and what the length limit cuts.
+        """
+        text = self._prompt + _valid_unicode(text)
+        encoding = self._tokenizer.encode(_head(text, self._max_length * _CHARACTERS_PER_TOKEN))
+        words: dict[int, tuple[tuple[int, int], list[int]]] = {}
+        for token, word, span in zip(
+            encoding.ids, encoding.word_ids, encoding.offsets, strict=True
+        ):
+            if word is None:
+                continue
+            (start, end), ids = words.get(word, (span, []))
+            words[word] = ((min(start, span[0]), max(end, span[1])), [*ids, token])
+        return [(text[start:end].strip().lower(), ids) for (start, end), ids in words.values()]
+
+    def term(self, term_id: int) -> str:
+        """Return the vocabulary's entry; a number no entry has is shown as such."""
+        token = self._tokenizer.id_to_token(term_id)
+        return f"[{term_id}]" if token is None else str(token)
+
+    def special_ids(self) -> tuple[frozenset[int], frozenset[int]]:
+        """Return the ids of the special tokens without the unknown token, and of that one."""
+        special = {
+            number
+            for number, token in self._tokenizer.get_added_tokens_decoder().items()
+            if token.special
+        }
+        unknown = {
+            number
+            for name in ("[UNK]", "<unk>", getattr(self._tokenizer.model, "unk_token", None))
+            if name is not None and (number := self._tokenizer.token_to_id(name)) is not None
+        }
+        return frozenset(special - unknown), frozenset(unknown)
+
+
+def _load(path: Path) -> "LoadedTokenizer":
+    from tokenizers import Tokenizer as LoadedTokenizer
+
+    try:
+        return LoadedTokenizer.from_file(str(path))
+    except Exception as error:
+        raise BundleFileError(
+            f"{path} is no tokenizer ({error}). Copy or export the bundle again."
+        ) from error
+
+
+def _head(text: str, limit: int) -> str:
+    """Cut a long text at white space, where no tokenizer joins what stands on both sides.
+
+    Writing without spaces is cut anywhere: what the cut spoils lies past the length limit, or the
+    text is read on.
+    """
+    if len(text) <= limit:
+        return text
+    for end in range(limit, limit // 2, -1):
+        if text[end].isspace():
+            return text[:end]
+    return text[:limit]
+
+
+def _valid_unicode(text: str) -> str:
+    """Replace lone surrogates, which broken JSON brings and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

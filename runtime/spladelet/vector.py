@@ -1,0 +1,299 @@
+"""Sparse vectors: term ids with positive weights, one text or many.
+
+Both types are immutable and always clean: term ids ascend, weights are finite and above zero.
+They know the model that made them (its fingerprint), so that vectors of two models never meet.
+Does not know any words: `Encoder.decode` turns term ids into terms.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spladelet.errors import InputError, ModelMismatchError, VectorError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseVector:
+    """The weighted terms of one text.
+
+    >>> vector = SparseVector([7, 3], [0.5, 2.0], vocab_size=10)
+    >>> vector.term_ids.tolist(), vector.weights.tolist()
+    ([3, 7], [2.0, 0.5])
+
+    Args:
+        term_ids: Vocabulary numbers, int32[active_dims] once stored; any order is accepted.
+        weights: Weights, float32[active_dims] once stored; zeros are dropped.
+        vocab_size: How many terms the vocabulary has; every id is below it.
+        model: Fingerprint of the model that made the vector; None if unknown.
+
+    Raises:
+        VectorError: A weight is negative or not finite, an id is repeated, negative or not below
+            `vocab_size`, or the two arrays differ in length.
+    """
+
+    term_ids: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    vocab_size: int
+    model: str | None = field(default=None, repr=False)
+
+    def __init__(
+        self, term_ids: ArrayLike, weights: ArrayLike, vocab_size: int, model: str | None = None
+    ) -> None:
+        ids, values = _clean_row(term_ids, weights, vocab_size)
+        object.__setattr__(self, "term_ids", ids)
+        object.__setattr__(self, "weights", values)
+        object.__setattr__(self, "vocab_size", vocab_size)
+        object.__setattr__(self, "model", model)
+
+    @classmethod
+    def from_dict(
+        cls, weights: Mapping[int, float], vocab_size: int, model: str | None = None
+    ) -> "SparseVector":
+        """Make a vector from `{term id: weight}`; see the class for the errors."""
+        return cls(list(weights), list(weights.values()), vocab_size, model)
+
+    @property
+    def active_dims(self) -> int:
+        """How many terms have a weight."""
+        return len(self.term_ids)
+
+    def to_dict(self) -> dict[int, float]:
+        """Return `{term id: weight}`, heaviest first."""
+        order = np.argsort(-self.weights, kind="stable")
+        return dict(zip(self.term_ids[order].tolist(), self.weights[order].tolist(), strict=True))
+
+    def dot(self, other: "SparseVector") -> float:
+        """Return the sum over shared terms of weight times weight.
+
+        Raises:
+            ModelMismatchError: The vectors are of different models or vocabularies.
+        """
+        check_same_model(self, other)
+        _, mine, theirs = np.intersect1d(
+            self.term_ids, other.term_ids, assume_unique=True, return_indices=True
+        )
+        return float(self.weights[mine] @ other.weights[theirs])
+
+    def prune(
+        self, *, max_active_dims: int | None = None, min_weight: float = 0.0
+    ) -> "SparseVector":
+        """Return the vector without its light terms.
+
+        Args:
+            max_active_dims: Keep at most so many terms, the heaviest (of equals, the lower id);
+                None keeps all.
+            min_weight: Drop terms that weigh less.
+
+        Raises:
+            InputError: `max_active_dims` is below 1, or `min_weight` negative or not finite.
+        """
+        check_pruning(max_active_dims, min_weight)
+        keep = prune_row(self.weights, max_active_dims, min_weight)
+        return SparseVector(self.term_ids[keep], self.weights[keep], self.vocab_size, self.model)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SparseVector):
+            return NotImplemented
+        return (
+            self.vocab_size == other.vocab_size
+            and np.array_equal(self.term_ids, other.term_ids)
+            and np.array_equal(self.weights, other.weights)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{i}: {w:.3g}" for i, w in list(self.to_dict().items())[:4])
+        more = ", …" if self.active_dims > 4 else ""
+        return f"SparseVector({{{shown}{more}}}, active_dims={self.active_dims})"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SparseVectors(Sequence[SparseVector]):
+    """The weighted terms of many texts, as the three arrays of a CSR matrix (texts x terms).
+
+    Reading row i gives a `SparseVector`; `to_csr` gives the whole as a scipy matrix. Make one with
+    `from_rows` or `from_csr`; the constructor itself trusts its arrays.
+
+    Attributes:
+        row_offsets: int64[texts + 1]; row i is `term_ids[row_offsets[i]:row_offsets[i + 1]]`.
+        term_ids: int32[total active dims], ascending within a row.
+        weights: float32[total active dims], above zero.
+        vocab_size: How many terms the vocabulary has.
+        model: Fingerprint of the model that made the vectors; None if unknown.
+        truncated: Numbers of the rows whose text was longer than the model reads, and was cut.
+    """
+
+    row_offsets: NDArray[np.int64]
+    term_ids: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    vocab_size: int
+    model: str | None = None
+    truncated: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for array in (self.row_offsets, self.term_ids, self.weights):
+            array.flags.writeable = False
+
+    @classmethod
+    def from_rows(
+        cls, rows: Iterable[SparseVector], vocab_size: int, model: str | None = None
+    ) -> "SparseVectors":
+        """Put vectors together.
+
+        Raises:
+            ModelMismatchError: A row is of another model or vocabulary.
+        """
+        rows = list(rows)
+        for number, row in enumerate(rows):
+            if row.vocab_size != vocab_size or (row.model and model and row.model != model):
+                raise ModelMismatchError(
+                    f"row {number} is of another model or vocabulary ({row.vocab_size} terms) than "
+                    f"the matrix ({vocab_size} terms). Encode all texts with one model."
+                )
+        offsets = np.cumsum([0, *(row.active_dims for row in rows)], dtype=np.int64)
+        ids = np.concatenate([np.empty(0, np.int32), *(row.term_ids for row in rows)])
+        weights = np.concatenate([np.empty(0, np.float32), *(row.weights for row in rows)])
+        return cls(offsets, ids, weights, vocab_size, model)
+
+    @classmethod
+    def from_csr(cls, matrix: "csr_array", model: str | None = None) -> "SparseVectors":
+        """Take over a scipy sparse matrix (texts x terms); other formats are converted.
+
+        Raises:
+            VectorError: A weight is negative or not finite.
+        """
+        from scipy.sparse import csr_array
+
+        clean = csr_array(matrix, dtype=np.float32, copy=True)
+        clean.sum_duplicates()
+        _check_weights(clean.data)
+        clean.eliminate_zeros()
+        return cls(
+            clean.indptr.astype(np.int64),
+            clean.indices.astype(np.int32),
+            clean.data,
+            int(clean.shape[1]),
+            model,
+        )
+
+    def to_csr(self) -> "csr_array":
+        """Return a scipy CSR matrix, float32[texts, vocab_size], that shares these arrays."""
+        from scipy.sparse import csr_array
+
+        shape = (len(self), self.vocab_size)
+        return csr_array((self.weights, self.term_ids, self.row_offsets), shape=shape)
+
+    @property
+    def active_dims(self) -> NDArray[np.int64]:
+        """How many terms each text has: int64[texts]."""
+        return np.diff(self.row_offsets)
+
+    def __len__(self) -> int:
+        return len(self.row_offsets) - 1
+
+    @overload
+    def __getitem__(self, row: int) -> SparseVector: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[SparseVector]: ...
+    def __getitem__(self, row: int | slice) -> SparseVector | list[SparseVector]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        number = row + len(self) if row < 0 else row
+        if not 0 <= number < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        span = slice(self.row_offsets[number], self.row_offsets[number + 1])
+        return SparseVector(self.term_ids[span], self.weights[span], self.vocab_size, self.model)
+
+    def __iter__(self) -> Iterator[SparseVector]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        mean = float(self.active_dims.mean()) if len(self) else 0.0
+        return f"SparseVectors({len(self)} texts, active_dims={mean:.1f} on average)"
+
+
+def check_same_model(
+    left: SparseVector | SparseVectors, right: SparseVector | SparseVectors
+) -> None:
+    """Raise ModelMismatchError unless both can be multiplied; unknown models pass."""
+    if left.vocab_size != right.vocab_size:
+        raise ModelMismatchError(
+            f"vectors over {left.vocab_size} and {right.vocab_size} terms cannot be compared. "
+            "Encode queries and documents with the same model."
+        )
+    if left.model and right.model and left.model != right.model:
+        raise ModelMismatchError(
+            f"vectors of model {left.model[:12]} and of model {right.model[:12]} cannot be "
+            "compared. Encode queries and documents with the same model."
+        )
+
+
+def check_pruning(max_active_dims: int | None, min_weight: float) -> None:
+    """Raise InputError unless the two limits make sense."""
+    if max_active_dims is not None and max_active_dims < 1:
+        raise InputError(
+            f"max_active_dims is {max_active_dims}; expected at least 1, or None for no limit."
+        )
+    if not (np.isfinite(min_weight) and min_weight >= 0):
+        raise InputError(f"min_weight is {min_weight}; expected a finite number, 0 or above.")
+
+
+def prune_row(
+    weights: NDArray[np.float32], max_active_dims: int | None, min_weight: float
+) -> NDArray[np.int64]:
+    """Return the positions to keep, ascending: see `SparseVector.prune`."""
+    keep = np.flatnonzero(weights >= min_weight) if min_weight > 0 else np.arange(len(weights))
+    if max_active_dims is not None and len(keep) > max_active_dims:
+        heaviest = np.argsort(-weights[keep], kind="stable")[:max_active_dims]
+        keep = np.sort(keep[heaviest])
+    return keep
+
+
+def _clean_row(
+    term_ids: ArrayLike, weights: ArrayLike, vocab_size: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    try:
+        ids = np.asarray(term_ids, dtype=np.int64)
+        with np.errstate(over="ignore"):  # too large for float32: refused below, as infinite
+            values = np.asarray(weights, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise VectorError(f"term ids or weights are not numbers: {error}.") from error
+    if ids.ndim != 1 or ids.shape != values.shape:
+        raise VectorError(
+            f"term_ids has shape {ids.shape} and weights {values.shape}; "
+            "expected two flat arrays of one length."
+        )
+    _check_weights(values)
+    if not _ascends(ids):
+        order = np.argsort(ids, kind="stable")
+        ids, values = ids[order], values[order]
+        repeated = ids[1:][ids[1:] == ids[:-1]]
+        if len(repeated):
+            raise VectorError(f"term id {repeated[0]} is given twice; give each term once.")
+    if len(ids) and (ids[0] < 0 or ids[-1] >= vocab_size):
+        wrong = ids[0] if ids[0] < 0 else ids[-1]
+        raise VectorError(f"term id {wrong} is outside the vocabulary of {vocab_size} terms.")
+    present = values > 0
+    clean_ids, clean_values = ids[present].astype(np.int32), values[present]
+    clean_ids.flags.writeable = clean_values.flags.writeable = False
+    return clean_ids, clean_values
+
+
+def _ascends(ids: NDArray[np.int64]) -> bool:
+    return bool((ids[1:] > ids[:-1]).all())
+
+
+def _check_weights(weights: NDArray[np.float32]) -> None:
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    if wrong.any():
+        raise VectorError(
+            f"weight {weights[wrong][0]} at position {int(np.flatnonzero(wrong)[0])}: "
+            "expected finite numbers, 0 or above."
+        )
