@@ -1,0 +1,209 @@
+"""How fast, and with how much memory, are texts encoded?
+
+Every system runs in a process of its own, on the same checkpoint, texts and threads, in turn; a
+ratio is the median over rounds of the two figures of one round.
+
+    python benchmarks/encode.py                           a random checkpoint of the default's shape
+    python benchmarks/encode.py --checkpoint FOLDER       a real one
+    python benchmarks/encode.py --quick                   a check that it runs, in about a minute
+"""
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from common import machine, markdown_table, median_ratio, peak_rss_mb, run_worker, save, seconds
+
+OURS = "spladelet"
+SYSTEMS = (OURS, "sentence-transformers")
+QUERY = "how long do goldfish live in a small tank"
+LENGTHS = {"32 tokens": 32, "128 tokens": 128, "512 tokens": 512}
+MIX = "10 to 400 words"
+
+Encode = Callable[[list[str]], object]
+
+
+def main() -> None:
+    """Parse arguments and measure, or be a worker."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, help="a SPLADE checkpoint's folder")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--documents", type=int, default=128, help="texts of 128 tokens a round")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--worker", choices=SYSTEMS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(work(options.worker, options.folder, options.started)))
+        return
+    if options.quick:
+        options.rounds, options.documents = 1, 8
+    result = measure(options)
+    save("encode", options.quick, result)
+    print(json.dumps(result, indent=1) if options.json else table(result))
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Prepare checkpoint, bundle and texts, then run the systems in turn."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoint = options.checkpoint or _random_checkpoint(folder / "random")
+        (folder / "checkpoint").symlink_to(checkpoint.resolve(), target_is_directory=True)
+        _export(checkpoint, folder / "bundle")
+        (folder / "texts.json").write_text(json.dumps(_texts(options.documents)))
+        runs: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
+        for number in range(options.rounds):
+            for system in SYSTEMS:
+                print(f"round {number + 1}: {system} …", file=sys.stderr)
+                runs[system].append(run_worker(["--worker", system, "--folder", name]))
+    return {
+        "machine": machine(),
+        "checkpoint": checkpoint.name if options.checkpoint else "random, BERT 6 x 384",
+        "rounds": options.rounds,
+        "documents": options.documents,
+        "runs": runs,
+        "ratios": {
+            system: {figure: _ratio(runs, system, figure) for figure in runs[OURS][0]}
+            for system in SYSTEMS
+            if system != OURS
+        },
+    }
+
+
+def work(system: str, folder: Path, started: float) -> dict[str, float]:
+    """Measure one system in this process; figures by name."""
+    query, documents = {OURS: _spladelet, "sentence-transformers": _sentence_transformers}[system](
+        folder
+    )
+    query([QUERY])
+    figures = {"cold start, s": time.time() - started}
+    texts: dict[str, list[str]] = json.loads((folder / "texts.json").read_text())
+    figures["one query, ms"] = 1000 * statistics.median(seconds(lambda: query([QUERY]), 30))
+    for name, group in texts.items():
+        documents(group[:4])
+        start = time.perf_counter()
+        documents(group)
+        figures[f"{name}, texts/s"] = len(group) / (time.perf_counter() - start)
+        if name == "128 tokens":
+            figures["peak memory at 128 tokens, MB"] = peak_rss_mb()
+    figures["peak memory, MB"] = peak_rss_mb()
+    return figures
+
+
+def table(result: dict[str, Any]) -> str:
+    """Draw the medians, and our ratios to each other system."""
+    runs, ratios = result["runs"], result["ratios"]
+    header = ["", *SYSTEMS, *(f"ours / {system}" for system in ratios)]
+    rows = [
+        [
+            figure,
+            *(f"{_median(runs[system], figure):.1f}" for system in SYSTEMS),
+            *(f"{ratios[system][figure]:.2f}" for system in ratios),
+        ]
+        for figure in runs[OURS][0]
+    ]
+    return markdown_table(header, rows)
+
+
+def _spladelet(folder: Path) -> tuple[Encode, Encode]:
+    from spladelet import Encoder
+
+    warnings.simplefilter("ignore")
+    encoder = Encoder.load(folder / "bundle")
+    return encoder.encode_queries, encoder.encode_documents
+
+
+def _sentence_transformers(folder: Path) -> tuple[Encode, Encode]:
+    from sentence_transformers import SparseEncoder
+    from torch import set_num_threads
+
+    from spladelet.threads import available_cpus
+
+    set_num_threads(available_cpus())
+    model = SparseEncoder(str(folder / "checkpoint"), device="cpu", local_files_only=True)
+    return model.encode_query, model.encode_document
+
+
+def _export(checkpoint: Path, bundle: Path) -> None:
+    from spladelet_export import export_checkpoint
+
+    export_checkpoint(checkpoint, bundle, report=lambda step: print(f"{step} …", file=sys.stderr))
+
+
+def _random_checkpoint(folder: Path) -> Path:
+    """Make a checkpoint of the default model's shape: speed does not depend on the weights."""
+    import torch
+    from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+    from spladelet.models import find_bundle
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    )
+    BertForMaskedLM(config).save_pretrained(folder)
+    special = {"unk": "[UNK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    PreTrainedTokenizerFast(
+        tokenizer_file=str(find_bundle(None).path("tokenizer.json")),
+        model_max_length=512,
+        **{f"{name}_token": token for name, token in special.items()},
+    ).save_pretrained(folder)
+    return folder
+
+
+def _texts(documents: int) -> dict[str, list[str]]:
+    """Make texts of fixed length, and a mix, from the sentences of the demo corpus."""
+    from spladelet.documents import read_documents
+    from spladelet.models import find_bundle
+    from spladelet.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer(find_bundle(None).path("tokenizer.json"), max_length=512)
+    corpus = read_documents(str(files("spladelet") / "data" / "demo.jsonl"))
+    words = " ".join(document.content for document in corpus).split()
+    rng = random.Random(0)
+    texts = {}
+    for name, length in LENGTHS.items():
+        count = max(4, documents * 128 // length // (1 if length == 128 else 2))
+        texts[name] = [_of_length(words, length, tokenizer, rng) for _ in range(count)]
+    texts[MIX] = [_run(words, rng.randint(10, 400), rng) for _ in range(max(4, documents // 2))]
+    return texts
+
+
+def _of_length(words: Sequence[str], length: int, tokenizer: Any, rng: random.Random) -> str:  # noqa: ANN401
+    """Take words until the text has exactly so many tokens, special ones counted."""
+    while True:
+        run = _run(words, length, rng).split()
+        for end in range(len(run) // 2, len(run)):
+            tokens = len(tokenizer.tokenize([" ".join(run[:end])])[0].ids)
+            if tokens == length:
+                return " ".join(run[:end])
+            if tokens > length:
+                break
+
+
+def _run(words: Sequence[str], count: int, rng: random.Random) -> str:
+    start = rng.randrange(len(words) - count)
+    return " ".join(words[start : start + count])
+
+
+def _median(runs: Sequence[dict[str, float]], figure: str) -> float:
+    return statistics.median(run[figure] for run in runs)
+
+
+def _ratio(runs: dict[str, list[dict[str, float]]], system: str, figure: str) -> float:
+    return median_ratio([r[figure] for r in runs[OURS]], [r[figure] for r in runs[system]])
+
+
+if __name__ == "__main__":
+    main()
