@@ -1,0 +1,259 @@
+"""Tiny checkpoints and the bundles made of them, shared by the exporter's tests.
+
+Everything is made on the spot, once a session: nothing is downloaded, and no binary is kept.
+"""
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from numpy.typing import NDArray
+from sentence_transformers import SparseEncoder
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sparse_encoder.modules import SpladePooling
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from spladelet import Encoder
+from spladelet.encoder import TruncationWarning
+from spladelet_export import export_checkpoint
+
+MakeFolder = Callable[..., Path]
+
+# What float32 arithmetic in another order may differ by; a term that only one side has is a
+# difference of its whole weight, so this also says that both sides have the same terms.
+TOLERANCE = 1e-4
+
+_SENTENCES = (
+    "the cat sat on the mat and watched a bird in the garden",
+    "how long do goldfish live in a small bowl of cold water",
+    "the engine of the old train stopped near the bridge over the river",
+    "bread needs flour, water, salt and a warm place to rise",
+    "a doctor reads the letter that the teacher wrote last winter",
+    "what is the capital of France? Paris, of course!",
+    "music from the open window filled the market square at noon",
+    "1234567890 (one) [two] {three} <four> #5 %6 & * + - = / \\ ~ ^ | @ $ _ ` ' \" ; : . , ! ?",
+    "naïve café Ångström Übergröße señor",
+    "Пример русского текста о погоде",
+    "日本語の文章 中文句子 한국어 문장",
+    "ελληνικό κείμενο נص عربي हिन्दी",
+)
+_SCRIPTS = (
+    "日本語の文章と中文句子です",
+    "Пример русского текста о погоде и реке",
+    "نص عربي قصير جدا",
+    "हिन्दी में एक छोटा वाक्य",
+    "한국어 문장 하나 더 있습니다",
+    "ประโยคภาษาไทยสั้น",
+    "ελληνικό κείμενο με τόνους",
+    "טקסט קצר בעברית",
+)
+_EMOJI = "😀 🚀 👩‍👩‍👧‍👦 🇫🇷 ❤️ 👍🏽 🧠 ⚙️ 🌍 ☕".split(" ")
+_PUNCTUATION = (
+    "? ! . , ; : - -- ... ' \" ( ) [ ] { } < > / \\ | @ # $ % ^ & * _ + = ~ ` … « » – —".split()
+)
+_ODDITIES = (
+    "[SEP]",
+    "[CLS] [MASK] [UNK] [PAD] written out",
+    "x" * 120,
+    "tabs\tand\nnew\r\nlines and a nul \x00 inside",
+    "zero\u200bwidth and soft\u00adhyphen and e\u0301 combined",
+    "    spaces   around    and   between    ",
+    "http://example.org/a?b=c&d=%20#e user@example.org",
+    "UPPER lower MiXeD cAsE",
+    "\ufffd replacement \ufeff mark",
+    "a " * 509,
+    "a " * 510,  # with [CLS] and [SEP] exactly 512 tokens
+    "a " * 511,
+    "cat, " * 300,
+)
+
+_CLASSES = {
+    "bert": (transformers.BertForMaskedLM, transformers.BertTokenizerFast),
+    "distilbert": (transformers.DistilBertForMaskedLM, transformers.DistilBertTokenizerFast),
+}
+_SPARSE_ENCODERS = {
+    "bert-max": {},
+    "bert-sum": {"pooling": "sum", "max_length": 96},
+    "bert-sum-long": {"pooling": "sum"},
+    "bert-max-twice": {"activation": "log1p_relu"},
+    "bert-sum-twice": {"pooling": "sum", "activation": "log1p_relu", "max_length": 96},
+    "distilbert-prompt": {"query": "the question: "},
+}
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeFolder:
+    """Return `make(kind)`: a family for the plain layout, or a key of _SPARSE_ENCODERS.
+
+    The folder is shared: use `edited` to change it.
+    """
+
+    @cache
+    def make(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp("checkpoint") / kind
+        if kind in _CLASSES:
+            _save_plain(folder, kind)
+        else:
+            family, _, _ = kind.partition("-")
+            _save_sparse_encoder(folder, make(family), **_SPARSE_ENCODERS[kind])
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundle(checkpoint: MakeFolder, tmp_path_factory: pytest.TempPathFactory) -> MakeFolder:
+    """Return `make(kind)`: the bundle of a checkpoint, exported once."""
+
+    @cache
+    def make(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp("bundle") / kind
+        export_checkpoint(checkpoint(kind), folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def edited(checkpoint: MakeFolder, tmp_path: Path) -> MakeFolder:
+    """Return `make(kind, {name: content})`: a copy of a checkpoint with some files changed.
+
+    A dict is merged into the JSON that is there, a list replaces it, a text or bytes are written as
+    they are, and None removes the file.
+    """
+
+    def make(kind: str, files: Mapping[str, object]) -> Path:
+        folder = tmp_path / "edited"
+        shutil.copytree(checkpoint(kind), folder)
+        for name, content in files.items():
+            _edit(folder / name, content)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def varied_texts() -> list[str]:
+    """Return over 200 texts with content: from one token to more than 512, in many scripts."""
+    random = Random(20210910)
+    words = sorted({word for sentence in _SENTENCES for word in sentence.split()})
+    pools = (words, words, _EMOJI, _SCRIPTS, _PUNCTUATION)
+    mixed = [
+        " ".join(random.choice(random.choice(pools)) for _ in range(length))
+        for length in (*range(2, 42), *range(2, 42), 64, 96, 128, 160, 200, 240)
+    ]
+    phrases = [" ".join(random.sample(words, length)) for length in range(2, 32)]
+    texts = [*words[::2], *_EMOJI, *_SCRIPTS, *_PUNCTUATION, *_ODDITIES, *phrases, *mixed]
+    assert len(texts) >= 200
+    return texts
+
+
+@pytest.fixture(scope="session")
+def dense() -> Callable[..., NDArray[np.float32]]:
+    """Return a function that encodes texts all at once or `alone`: float32[texts, vocab_size].
+
+    Texts over the length limit are among them on purpose: their warning is not of interest.
+    """
+
+    def encode(encoder: Encoder, side: str, texts: list[str], *, alone: bool = False):
+        one_call = encoder.encode_queries if side == "query" else encoder.encode_documents
+        calls = [[text] for text in texts] if alone else [texts]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncationWarning)
+            return np.concatenate([one_call(call).to_csr().toarray() for call in calls])
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def assert_parity() -> Callable[[NDArray[np.float32], NDArray[np.float32], list[str]], None]:
+    """Return a function that fails with the text whose weights differ most."""
+
+    def check(ours: NDArray[np.float32], theirs: NDArray[np.float32], texts: list[str]) -> None:
+        assert ours.shape == theirs.shape
+        worst = np.abs(ours - theirs).max(axis=1)
+        text = int(worst.argmax())
+        assert worst[text] <= TOLERANCE, f"text {text}, {texts[text]!r:.80}: {worst[text]:.2e}"
+
+    return check
+
+
+def _save_plain(folder: Path, family: str) -> None:
+    model_class, tokenizer_class = _CLASSES[family]
+    backend = _word_pieces()
+    torch.manual_seed(11)
+    model = model_class(_config(model_class, backend.get_vocab_size()))
+    _enliven(model)
+    model.save_pretrained(folder)
+    tokenizer_class(tokenizer_object=backend, model_max_length=512).save_pretrained(folder)
+
+
+def _save_sparse_encoder(
+    folder: Path,
+    plain: Path,
+    pooling: str = "max",
+    activation: str = "relu",
+    max_length: int = 512,
+    query: str = "",
+) -> None:
+    trunk = Transformer(str(plain), transformer_task="fill-mask")
+    trunk.max_seq_length = max_length
+    prompts = {"query": query, "document": ""}
+    modules = [trunk, SpladePooling(pooling, activation)]
+    SparseEncoder(modules=modules, prompts=prompts, device="cpu").save(str(folder))
+
+
+def _config(model_class: type, vocab_size: int) -> transformers.PretrainedConfig:
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32}
+    config = model_class.config_class(vocab_size=vocab_size, **shape)
+    # The two families call the width between the layers by different names.
+    setattr(config, "hidden_dim" if config.model_type == "distilbert" else "intermediate_size", 64)
+    return config
+
+
+def _enliven(model: transformers.PreTrainedModel) -> None:
+    """Make a few dozen terms active, special ones among them: fresh logits are all near zero."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(6)
+        bias = model.get_output_embeddings().bias
+        bias.copy_(torch.randn(bias.shape) - 2)
+        bias[:5] = 3
+
+
+def _word_pieces() -> Tokenizer:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=300, limit_alphabet=120, special_tokens=special, show_progress=False
+    )
+    tokenizer.train_from_iterator(_SENTENCES, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return tokenizer
+
+
+def _edit(path: Path, content: object) -> None:
+    if content is None:
+        path.unlink()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, str):
+        path.write_text(content, encoding="utf-8")
+    else:
+        if isinstance(content, dict) and path.is_file():
+            content = json.loads(path.read_text(encoding="utf-8")) | content
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")

@@ -1,0 +1,180 @@
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+from spladelet import Encoder
+from spladelet.bundle import Semantics
+from spladelet.encoder import TruncationWarning
+from spladelet_export import FidelityError
+from spladelet_export.checkpoint import read_checkpoint
+from spladelet_export.fidelity import Fidelity, TorchReference, check, compare, measure
+from spladelet_export.trunk import load_model
+
+
+def row(*weights):
+    return np.array(weights, np.float32)
+
+
+def fidelity(max_abs_difference):
+    return Fidelity(1, max_abs_difference, 10.0, 0, 0, 1.0)
+
+
+def test_equal_rows_do_not_differ():
+    same = row(0, 1.5, 0, 2)
+
+    assert compare([(same, same)], 1) == Fidelity(1, 0.0, 2.0, 0, 0, 1.0)
+
+
+def test_figures_of_two_rows_worked_out_by_hand():
+    pairs = [
+        # differs by 0.25 in the first term; the last, 0.5, is missing from ours
+        (row(1.25, 0, 2, 0), row(1, 0, 2, 0.5)),
+        # ours has two terms more: one of weight 1, one below the tolerance
+        (row(3, 1, 0.00005, 0), row(3, 0, 0, 0)),
+    ]
+
+    result = compare(pairs, 7)
+
+    assert result.texts == 7
+    assert result.max_abs_difference == 1.0  # the second row's extra term
+    assert result.active_dims == 2.0  # (3 + 1) / 2 in the reference
+    assert result.active_dims_difference == 2
+    assert result.flipped_above_tolerance == 2  # 0.5 and 1, but not 0.00005
+    assert result.top_overlap == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_only_the_ten_heaviest_terms_count_for_the_overlap():
+    theirs = np.arange(1, 13, dtype=np.float32)  # terms 2 to 11 are the heaviest ten
+    ours = theirs.copy()
+    ours[[0, 2]] = ours[[2, 0]]  # term 0 has risen over term 2; of 2 … 11, all but 2 are left
+
+    assert compare([(ours, theirs)], 1).top_overlap == pytest.approx(0.9)
+
+
+def test_a_reference_without_terms_overlaps_by_nothing():
+    result = compare([(row(1, 0), row(0, 0))], 1)
+
+    assert (result.active_dims, result.flipped_above_tolerance, result.top_overlap) == (0, 1, 0)
+
+
+def test_no_rows_give_figures_all_the_same():
+    assert compare([], 3) == Fidelity(3, 0.0, 0.0, 0, 0, 1.0)
+
+
+def test_figures_go_into_json_by_name():
+    assert compare([(row(1, 0), row(1, 0))], 1).to_dict() == {
+        "texts": 1,
+        "max_abs_difference": 0.0,
+        "active_dims": 1.0,
+        "active_dims_difference": 0,
+        "flipped_above_tolerance": 0,
+        "top_overlap": 1.0,
+    }
+
+
+@pytest.mark.parametrize("difference", [0.0, 1e-6, 1e-4])
+def test_rounding_passes(difference):
+    check(fidelity(difference))
+
+
+@pytest.mark.parametrize("difference", [1.1e-4, 3.0, math.inf, math.nan])
+def test_more_than_rounding_is_an_error_that_says_how_much(difference):
+    with pytest.raises(FidelityError, match=rf"by up to {difference:.2g}; .*Nothing was written"):
+        check(fidelity(difference))
+
+
+def test_not_a_number_in_the_first_row_is_an_error():
+    with pytest.raises(FidelityError, match="nan"):
+        check(compare([(row(math.nan), row(1)), (row(1), row(1))], 2))
+
+
+@pytest.mark.xfail(strict=True, reason="max() of Python drops a NaN that is not the first")
+def test_not_a_number_in_a_later_row_is_an_error():
+    with pytest.raises(FidelityError, match="nan"):
+        check(compare([(row(1), row(1)), (row(1), row(math.nan))], 2))
+
+
+def test_measure_compares_each_side_with_its_own_prompt(bundle, checkpoint):
+    source = read_checkpoint(checkpoint("distilbert-prompt"))
+    asked = []
+
+    class Reference(TorchReference):
+        def encode(self, text, semantics):
+            asked.append(semantics.prompt + text)
+            return super().encode(text, semantics)
+
+    reference = Reference(load_model(source), source)
+    result = measure(Encoder.load(bundle("distilbert-prompt")), reference, ["river", ""])
+
+    # the empty document has no content and is left out; the empty query has its prompt
+    assert asked == ["the question: river", "the question: ", "river"]
+    assert result.max_abs_difference <= 1e-4
+
+
+def test_measure_sees_a_bundle_of_other_weights(bundle, checkpoint):
+    source = read_checkpoint(checkpoint("distilbert"))
+    reference = TorchReference(load_model(source), source)
+
+    result = measure(Encoder.load(bundle("bert")), reference, ["river stone bread"])
+
+    with pytest.raises(FidelityError):
+        check(result)
+
+
+@pytest.mark.parametrize(
+    ("semantics", "expected"),
+    [
+        (Semantics(), lambda x: np.log1p(x).max(0)),
+        (Semantics(pooling="sum"), lambda x: np.log1p(x).sum(0)),
+        (Semantics(activation="log1p_log1p"), lambda x: np.log1p(np.log1p(x)).max(0)),
+        pytest.param(
+            Semantics(pooling="sum", activation="log1p_log1p"),
+            lambda x: np.log1p(np.log1p(x)).sum(0),
+            marks=pytest.mark.xfail(
+                strict=True, reason="sums before the second log1p, unlike sentence-transformers"
+            ),
+        ),
+    ],
+    ids=["max", "sum", "max-twice", "sum-twice"],
+)
+def test_the_reference_is_the_formula_on_torch_logits(checkpoint, semantics, expected):
+    import torch
+    from transformers import AutoTokenizer
+
+    source = read_checkpoint(checkpoint("bert"))
+    model = load_model(source)
+    batch = AutoTokenizer.from_pretrained(source.folder)("the cat sat", return_tensors="pt")
+    with torch.no_grad():
+        positive = model(**batch).logits[0].relu().numpy()
+
+    found = TorchReference(model, source).encode("the cat sat", semantics)
+
+    np.testing.assert_allclose(found, expected(positive), atol=1e-5)
+
+
+def test_the_reference_drops_special_and_unknown_terms_on_request(checkpoint):
+    source = read_checkpoint(checkpoint("bert"))
+    reference = TorchReference(load_model(source), source)
+    keep = reference.encode("river", Semantics())
+    drop = reference.encode("river", Semantics(special_tokens="zero_dims"))
+    drop_unknown = reference.encode("river", Semantics(unknown_token="zero_dims"))
+
+    # [PAD] [UNK] [CLS] [SEP] [MASK] are the first five terms, and all active
+    assert np.flatnonzero(keep != drop).tolist() == [0, 2, 3, 4]
+    assert np.flatnonzero(keep != drop_unknown).tolist() == [1]
+    assert not drop[[0, 2, 3, 4]].any()
+    assert not drop_unknown[1]
+
+
+def test_the_reference_reads_no_more_than_the_limit(checkpoint):
+    source = read_checkpoint(checkpoint("bert"))
+    reference = TorchReference(load_model(source), source)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        short = reference.encode("a " * 3, Semantics(max_length=5))
+        long = reference.encode("a " * 40, Semantics(max_length=5))
+
+    assert np.array_equal(short, long)

@@ -1,0 +1,405 @@
+import math
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from spladelet.bundle import Semantics
+from spladelet_export import GraphError, graph
+from spladelet_export.graph import fuse_pooling, opset
+
+HIDDEN, VOCAB = 32, 50
+BLOCKS = (1, 7, 16, VOCAB - 1, VOCAB, VOCAB + 1, 4096)  # 7 and 16 do not divide the vocabulary
+SEMANTICS = {
+    "max": Semantics(),
+    "sum": Semantics(pooling="sum"),
+    "max-twice": Semantics(activation="log1p_log1p"),
+    "sum-twice": Semantics(pooling="sum", activation="log1p_log1p"),
+}
+sums_first = pytest.mark.xfail(
+    strict=True,
+    reason="sums before the second log1p; sentence-transformers applies both, then sums",
+)
+each_semantics = pytest.mark.parametrize(
+    "semantics",
+    [
+        pytest.param(value, id=name, marks=[sums_first] if name == "sum-twice" else [])
+        for name, value in SEMANTICS.items()
+    ],
+)
+any_semantics = pytest.mark.parametrize("semantics", list(SEMANTICS.values()), ids=list(SEMANTICS))
+
+
+def weights(seed=0, scale=1.0, vocab=VOCAB):
+    """Return embeddings [vocab, hidden], an untied decoder [hidden, vocab], and the bias."""
+    random = np.random.default_rng(seed)
+    return (
+        (random.normal(size=(vocab, HIDDEN)) * scale).astype(np.float32),
+        (random.normal(size=(HIDDEN, vocab)) * scale).astype(np.float32),
+        random.normal(size=vocab).astype(np.float32) * 5,
+    )
+
+
+def masked_lm(embeddings, decoder, bias, token_types=None):
+    """Build the smallest graph that ends as a masked language model does."""
+    constants = {"embeddings": embeddings, "decoder": decoder, "bias": bias}
+    nodes = [helper.make_node("Gather", ["embeddings", "input_ids"], ["words"])]
+    inputs = ["input_ids", "attention_mask"]
+    if token_types is not None:
+        constants["token_types"] = token_types
+        inputs.append("token_type_ids")
+        nodes.append(helper.make_node("Gather", ["token_types", "token_type_ids"], ["types"]))
+        nodes.append(helper.make_node("Add", ["words", "types"], ["hidden"]))
+    else:
+        nodes.append(helper.make_node("Identity", ["words"], ["hidden"]))
+    nodes.append(helper.make_node("MatMul", ["hidden", "decoder"], ["product"]))
+    nodes.append(helper.make_node("Add", ["product", "bias"], ["logits"]))
+    return model_of(nodes, constants, inputs)
+
+
+def model_of(nodes, constants, inputs=("input_ids", "attention_mask"), output="logits"):
+    return helper.make_model(
+        helper.make_graph(
+            nodes,
+            "tiny",
+            [helper.make_tensor_value_info(i, TensorProto.INT64, ["b", "l"]) for i in inputs],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+
+
+def batch(lengths, seed=0, vocab=VOCAB):
+    """Return random ids and the mask of texts of these lengths; padding holds random ids too."""
+    shape = (len(lengths), max(lengths))
+    ids = np.random.default_rng(seed).integers(0, vocab, shape)
+    mask = (np.arange(shape[1]) < np.array(lengths)[:, None]).astype(np.int64)
+    return ids, mask
+
+
+def run(model, ids, mask):
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+
+
+def pooled(logits, mask, semantics):
+    """Pool as sentence-transformers does: activation at every position, then max or sum."""
+    active = np.log1p(np.maximum(logits.astype(np.float64), 0))
+    if semantics.activation == "log1p_log1p":
+        active = np.log1p(active)
+    active = active * mask[..., None]
+    return active.max(axis=1) if semantics.pooling == "max" else active.sum(axis=1)
+
+
+def constants(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def shapes_inside(model, ids, mask):
+    """Run a graph with every tensor as an output; return the shape of each."""
+    open_model = onnx.ModelProto()
+    open_model.CopyFrom(model)
+    names = [name for node in model.graph.node for name in node.output]
+    del open_model.graph.output[:]
+    open_model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = onnxruntime.InferenceSession(open_model.SerializeToString())
+    feed = {"input_ids": ids, "attention_mask": mask}
+    feed |= {i.name: ids * 0 for i in session.get_inputs() if i.name not in feed}
+    return {name: out.shape for name, out in zip(names, session.run(names, feed), strict=True)}
+
+
+@each_semantics
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    seed=st.integers(0, 2**16),
+    block=st.sampled_from(BLOCKS),
+    tied=st.booleans(),
+)
+def test_weights_are_the_pooled_logits(semantics, lengths, seed, block, tied):
+    embeddings, decoder, bias = weights(seed)
+    decoder = embeddings.T.copy() if tied else decoder
+    ids, mask = batch(lengths, seed)
+    model = masked_lm(embeddings, decoder, bias)
+
+    fuse_pooling(model, semantics, {}, block)
+
+    expected = pooled(embeddings[ids] @ decoder + bias, mask, semantics)
+    np.testing.assert_allclose(run(model, ids, mask), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("semantics", [SEMANTICS["max"], SEMANTICS["sum"]], ids=["max", "sum"])
+def test_padding_changes_nothing(semantics):
+    embeddings, decoder, bias = weights()
+    model = masked_lm(embeddings * 10, decoder, bias)
+    fuse_pooling(model, semantics, {}, 16)
+    ids, mask = batch([3, 8])
+
+    alone = run(model, ids[:1, :3], mask[:1, :3])
+
+    np.testing.assert_allclose(run(model, ids, mask)[:1], alone, rtol=1e-5)
+
+
+def test_a_text_without_positive_logits_has_no_weights():
+    embeddings, decoder, bias = weights()
+    for semantics in (SEMANTICS["max"], SEMANTICS["sum"]):
+        model = masked_lm(embeddings, decoder, bias - 1e6)
+        fuse_pooling(model, semantics, {}, 16)
+
+        assert not run(model, *batch([2, 5])).any()
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_block_size_changes_no_number(block):
+    embeddings, decoder, bias = weights()
+    ids, mask = batch([4, 9, 1])
+    whole, in_blocks = (masked_lm(embeddings, decoder, bias) for _ in range(2))
+
+    fuse_pooling(whole, Semantics(), {}, VOCAB)
+    fuse_pooling(in_blocks, Semantics(), {}, block)
+
+    np.testing.assert_allclose(run(in_blocks, ids, mask), run(whole, ids, mask), rtol=1e-6)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_there_are_as_many_blocks_as_needed(block, tied):
+    embeddings, decoder, bias = weights()
+    model = masked_lm(embeddings, embeddings.T.copy() if tied else decoder, bias)
+
+    fuse_pooling(model, Semantics(), {}, block)
+
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert operators["MatMul"] == operators["ReduceMax"] == math.ceil(VOCAB / block)
+
+
+@any_semantics
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_no_tensor_holds_every_term_at_every_position(semantics, tied):
+    embeddings, decoder, bias = weights()
+    model = masked_lm(embeddings, embeddings.T.copy() if tied else decoder, bias)
+    ids, mask = batch([5, 2])
+    before = shapes_inside(model, ids, mask)
+    assert before["logits"] == (2, 5, VOCAB)  # what must not exist is seen where it does
+
+    fuse_pooling(model, semantics, {}, 16)
+
+    after = shapes_inside(model, ids, mask)
+    assert not [name for name, shape in after.items() if len(shape) > 2 and shape[-1] == VOCAB]
+    assert max(math.prod(shape) for shape in after.values() if len(shape) > 2) <= 2 * 5 * HIDDEN
+
+
+def test_a_tied_decoder_is_stored_once():
+    embeddings, _, bias = weights(vocab=400)
+    model = masked_lm(embeddings, embeddings.T.copy(), bias)
+
+    fuse_pooling(model, Semantics(), {}, 64)
+
+    matrices = [v for v in constants(model).values() if v.size >= 64 * HIDDEN]
+    assert [matrix.shape for matrix in matrices] == [(400, HIDDEN)]
+    assert len(model.SerializeToString()) < 1.2 * embeddings.nbytes
+
+
+def test_an_untied_decoder_is_stored_in_blocks_beside_the_embeddings():
+    embeddings, decoder, bias = weights(vocab=400)
+    model = masked_lm(embeddings, decoder, bias)
+
+    fuse_pooling(model, Semantics(), {}, 64)
+
+    stored = constants(model)
+    assert np.array_equal(stored["embeddings"], embeddings)
+    parts = [stored[f"splade/decoder/{i}"] for i in range(7)]
+    assert np.array_equal(np.concatenate(parts, axis=1), decoder)
+
+
+def test_a_decoder_one_number_off_the_embeddings_is_not_taken_for_tied():
+    embeddings, _, bias = weights()
+    decoder = embeddings.T.copy()
+    decoder[3, 7] += 0.5
+    ids, mask = batch([6, 4])
+    model = masked_lm(embeddings, decoder, bias)
+
+    fuse_pooling(model, Semantics(), {}, 16)
+
+    expected = pooled(embeddings[ids] @ decoder + bias, mask, Semantics())
+    np.testing.assert_allclose(run(model, ids, mask), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_weights_that_half_precision_holds_are_stored_so_and_mean_the_same(tied, monkeypatch):
+    embeddings, decoder, bias = weights()
+    embeddings, decoder = (x.astype(np.float16).astype(np.float32) for x in (embeddings, decoder))
+    decoder = embeddings.T.copy() if tied else decoder
+    ids, mask = batch([6, 4])
+    half, full = (masked_lm(embeddings, decoder, bias) for _ in range(2))
+
+    fuse_pooling(half, Semantics(), {}, 64)
+    monkeypatch.setattr(graph, "_HALF_PRECISION_FROM", math.inf)
+    fuse_pooling(full, Semantics(), {}, 64)
+
+    large = [value for value in constants(half).values() if value.size >= VOCAB * HIDDEN]
+    assert len(large) == (1 if tied else 2)
+    assert {value.dtype for value in large} == {np.dtype(np.float16)}
+    assert np.array_equal(run(half, ids, mask), run(full, ids, mask))
+
+
+def test_weights_that_half_precision_does_not_hold_are_left_alone():
+    exact, decoder, bias = weights()
+    exact = exact.astype(np.float16).astype(np.float32)
+    too_fine, too_large = exact.copy(), exact.copy()
+    too_fine[0, 0] = 1 + 2**-20
+    too_large[0, 0] = 70_000  # a whole number, but over float16's largest
+    for embeddings in (too_fine, too_large):
+        model = masked_lm(embeddings, decoder, bias)
+
+        fuse_pooling(model, Semantics(), {}, 16)
+
+        assert constants(model)["embeddings"].dtype == np.float32
+        assert np.array_equal(constants(model)["embeddings"], embeddings)
+
+
+def test_small_tensors_and_whole_numbers_are_left_alone():
+    embeddings, decoder, bias = weights()
+    model = masked_lm(embeddings, decoder, np.round(bias))
+
+    fuse_pooling(model, Semantics(), {}, 16)
+
+    assert constants(model)["splade/bias"].dtype == np.float32
+    assert TensorProto.FLOAT16 not in {tensor.data_type for tensor in model.graph.initializer}
+
+
+def test_token_types_are_folded_away():
+    embeddings, decoder, bias = weights()
+    types = np.random.default_rng(3).normal(size=(2, HIDDEN)).astype(np.float32)
+    ids, mask = batch([6, 4])
+    model = masked_lm(embeddings, decoder, bias, types)
+
+    fuse_pooling(model, Semantics(), {}, 16)
+
+    assert [i.name for i in model.graph.input] == ["input_ids", "attention_mask"]
+    assert "token_types" not in constants(model)
+    expected = pooled((embeddings[ids] + types[0]) @ decoder + bias, mask, Semantics())
+    np.testing.assert_allclose(run(model, ids, mask), expected, rtol=1e-5, atol=1e-5)
+
+
+@any_semantics
+def test_the_interface_is_the_bundles(semantics):
+    model = masked_lm(*weights(), np.zeros((2, HIDDEN), np.float32))
+
+    vocab_size = fuse_pooling(model, semantics, {"spladelet.source": "here", "more": "there"}, 16)
+
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    inputs = [(i.name, i.type, i.shape) for i in session.get_inputs()]
+    outputs = [(o.name, o.type, o.shape) for o in session.get_outputs()]
+    assert vocab_size == VOCAB
+    assert inputs == [
+        ("input_ids", "tensor(int64)", ["batch", "length"]),
+        ("attention_mask", "tensor(int64)", ["batch", "length"]),
+    ]
+    assert outputs == [("weights", "tensor(float)", ["batch", VOCAB])]
+    assert session.get_modelmeta().custom_metadata_map == {
+        "spladelet.source": "here",
+        "more": "there",
+    }
+    assert opset(model) == 18
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_the_opset_is_that_of_the_standard_operators():
+    model = masked_lm(*weights())
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 99))
+
+    assert opset(model) == 18
+
+
+def bad_graphs():
+    embeddings, decoder, bias = weights()
+    look_up = helper.make_node("Gather", ["embeddings", "input_ids"], ["hidden"])
+    matmul = helper.make_node("MatMul", ["hidden", "decoder"], ["product"])
+    add = helper.make_node("Add", ["product", "bias"], ["logits"])
+    rename = helper.make_node("Identity", ["other"], ["logits"])
+    known = {"embeddings": embeddings, "decoder": decoder, "bias": bias}
+
+    def case(name, expected, nodes, changed=None, output="logits"):
+        model = model_of(nodes, known | (changed or {}), output=output)
+        return pytest.param(model, expected, id=name)
+
+    two_adds = [
+        helper.make_node("MatMul", ["hidden", "decoder"], ["one"]),
+        helper.make_node("Neg", ["one"], ["two"]),
+        helper.make_node("Add", ["one", "two"], ["logits"]),
+    ]
+    gemm = helper.make_node("Gemm", ["hidden", "decoder"], ["product"])
+    transpose = helper.make_node("Transpose", ["embeddings"], ["turned"])
+    computed = helper.make_node("MatMul", ["hidden", "turned"], ["product"])
+    yield case(
+        "pooled-already",
+        r"tensor 'logits' comes from Identity; expected Add of a constant bias",
+        [look_up, matmul, helper.make_node("Add", ["product", "bias"], ["other"]), rename],
+    )
+    yield case(
+        "no-bias",
+        r"comes from MatMul; expected Add of a constant bias",
+        [look_up, helper.make_node("MatMul", ["hidden", "decoder"], ["logits"])],
+    )
+    yield case(
+        "bias-not-constant", r"comes from Add; expected Add of a constant", [look_up, *two_adds]
+    )
+    yield case("output-is-input", r"'input_ids' comes from no node", [look_up], output="input_ids")
+    yield case(
+        "gemm", r"'product' comes from Gemm; expected MatMul with a constant", [look_up, gemm, add]
+    )
+    yield case(
+        "decoder-not-constant",
+        r"'product' comes from MatMul; expected MatMul with a constant decoder",
+        [look_up, transpose, computed, add],
+    )
+    yield case(
+        "dense-encoder",
+        r"'hidden' comes from Gather; expected MatMul",
+        [look_up, helper.make_node("Add", ["hidden", "bias"], ["logits"])],
+    )
+    yield case(
+        "scalar-bias",
+        rf"decoder has shape \({HIDDEN}, {VOCAB}\) and its bias \(1,\); expected",
+        [look_up, matmul, add],
+        {"bias": bias[:1]},
+    )
+    yield case(
+        "decoder-with-three-dimensions",
+        rf"decoder has shape \(1, {HIDDEN}, {VOCAB}\)",
+        [look_up, matmul, add],
+        {"decoder": decoder[None]},
+    )
+
+
+@pytest.mark.parametrize(("model", "expected"), list(bad_graphs()))
+def test_a_graph_that_does_not_end_as_expected_is_refused_with_what_was_found(model, expected):
+    with pytest.raises(GraphError, match=expected):
+        fuse_pooling(model, Semantics(), {})
+
+
+@pytest.mark.xfail(strict=True, reason="onnx's own error escapes")
+def test_a_graph_with_another_input_is_refused():
+    embeddings, decoder, bias = weights()
+    nodes = [
+        helper.make_node("Gather", ["embeddings", "input_ids"], ["words"]),
+        helper.make_node("Gather", ["embeddings", "position_ids"], ["positions"]),
+        helper.make_node("Add", ["words", "positions"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "decoder"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["logits"]),
+    ]
+    known = {"embeddings": embeddings, "decoder": decoder, "bias": bias}
+    model = model_of(nodes, known, ("input_ids", "attention_mask", "position_ids"))
+
+    with pytest.raises(GraphError, match="position_ids"):
+        fuse_pooling(model, Semantics(), {})
