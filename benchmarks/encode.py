@@ -108,7 +108,7 @@ def table(result: dict[str, Any]) -> str:
     rows = [
         [
             figure,
-            *(f"{_median(runs[system], figure):.1f}" for system in SYSTEMS),
+            *(f"{median(runs[system], figure):.1f}" for system in SYSTEMS),
             *(f"{ratios[system][figure]:.2f}" for system in ratios),
         ]
         for figure in runs[OURS][0]
@@ -197,7 +197,8 @@ def _run(words: Sequence[str], count: int, rng: random.Random) -> str:
     return " ".join(words[start : start + count])
 
 
-def _median(runs: Sequence[dict[str, float]], figure: str) -> float:
+def median(runs: Sequence[dict[str, float]], figure: str) -> float:
+    """Return the median of one figure over the rounds."""
     return statistics.median(run[figure] for run in runs)
 
 

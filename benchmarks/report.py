@@ -1,0 +1,98 @@
+"""Write the tables of the READMEs from results/*.json, between their markers.
+
+python benchmarks/report.py            write
+python benchmarks/report.py --check    fail if a table is not what the results say
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import encode
+import search
+from common import RESULTS, markdown_table
+
+ROOT = Path(__file__).parents[1]
+_SHORT = {
+    "128 tokens, texts/s": ("128-token texts a second", "{:.0f}"),
+    "one query, ms": ("one short query", "{:.1f} ms"),
+    "cold start, s": ("start to first query", "{:.1f} s"),
+    "peak memory at 128 tokens, MB": ("peak memory", "{:.0f} MB"),
+}
+
+
+def main() -> None:
+    """Write the tables, or check them."""
+    stale = []
+    for name in ("README.md", "benchmarks/README.md"):
+        path = ROOT / name
+        text = path.read_text()
+        fresh = fill(text)
+        if "--check" not in sys.argv:
+            path.write_text(fresh)
+        elif fresh != text:
+            stale.append(name)
+    if stale:
+        raise SystemExit(f"stale: {', '.join(stale)}; run `python benchmarks/report.py`")
+
+
+def fill(text: str) -> str:
+    """Put the tables between their markers."""
+
+    def table(match: re.Match[str]) -> str:
+        name = match[1]
+        return f"<!-- table: {name} -->\n{TABLES[name]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: ([\w-]+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def encode_short() -> str:
+    """Ours and the plain alternative, four figures each."""
+    result = _result("encode")
+    rows = []
+    for system in encode.SYSTEMS:
+        runs = result["runs"][system]
+        name = f"{system}, float32" if system == encode.OURS else system
+        rows.append([name, *(f.format(encode.median(runs, key)) for key, (_, f) in _SHORT.items())])
+    header = ["same checkpoint, same texts", *(title for title, _ in _SHORT.values())]
+    return f"{markdown_table(header, rows)}\n\n{_machine(result)}"
+
+
+def encode_full() -> str:
+    """Every figure, with the ratios."""
+    result = _result("encode")
+    return f"{encode.table(result)}\n\n{_machine(result)}"
+
+
+def search_full() -> str:
+    """Every way to search."""
+    result = _result("search")
+    return f"{search.table(result)}\n\n{_machine(result)}"
+
+
+def _result(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return loaded
+
+
+def _machine(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    packages = ", ".join(
+        f"{name} {machine['packages'][name]}"
+        for name in ("onnxruntime", "torch", "sentence-transformers")
+        if name in machine["packages"]
+    )
+    return f"{machine['cpu']}, {machine['threads']} threads, {machine['date']}; {packages}."
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "encode": encode_short,
+    "encode-full": encode_full,
+    "search": search_full,
+}
+
+if __name__ == "__main__":
+    main()
