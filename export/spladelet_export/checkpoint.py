@@ -45,17 +45,16 @@ class Checkpoint:
     source: Mapping[str, str | None]
 
 
-def read_checkpoint(checkpoint: str | Path, revision: str | None = None) -> Checkpoint:
+def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     """Find a checkpoint and read what its vectors mean.
 
     Args:
-        checkpoint: A folder, or a hub id (owner/name), which is downloaded.
-        revision: Branch, tag or commit on the hub; None means its main branch.
+        checkpoint: A folder; or a hub id, owner/name or owner/name@revision, which is downloaded.
 
     Raises:
         CheckpointError: There is none, or it is of a kind that cannot be exported.
     """
-    top, source = _locate(checkpoint, revision)
+    top, source = _locate(checkpoint)
     modules = _read_json(top / "modules.json")
     folder, pooling = (top, {}) if modules is None else _read_modules(top, modules)
     config = _read_json(folder / "config.json")
@@ -93,7 +92,7 @@ def read_checkpoint(checkpoint: str | Path, revision: str | None = None) -> Chec
     )
 
 
-def _locate(checkpoint: str | Path, revision: str | None) -> tuple[Path, dict[str, str | None]]:
+def _locate(checkpoint: str | Path) -> tuple[Path, dict[str, str | None]]:
     folder = Path(checkpoint)
     if folder.is_dir():
         return folder, {
@@ -101,7 +100,7 @@ def _locate(checkpoint: str | Path, revision: str | None) -> tuple[Path, dict[st
             "revision": None,
             "license": _license(folder),
         }
-    name = str(checkpoint)
+    name, _, revision = str(checkpoint).partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
         raise CheckpointError(
             f"there is no folder {name!r}. Give a checkpoint's folder or a hub id (owner/name)."
@@ -111,7 +110,7 @@ def _locate(checkpoint: str | Path, revision: str | None) -> tuple[Path, dict[st
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED))
+        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=_WANTED))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             f"{name!r} is no folder here, and cannot be had from the hub: {error} If it is gated, "

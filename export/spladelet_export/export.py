@@ -1,12 +1,14 @@
 """From checkpoint to bundle: the steps in order, and writing the result whole or not at all."""
 
+import json
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,43 @@ from spladelet.bundle import (
     FileEntry,
 )
 from spladelet.encoder import TruncationWarning
+from spladelet.tokenizer import Tokenizer
 from spladelet_export.card import model_card
 from spladelet_export.checkpoint import Checkpoint, read_checkpoint
-from spladelet_export.errors import ExportError
-from spladelet_export.fidelity import TorchReference, check, measure
-from spladelet_export.graph import fuse_pooling, opset
+from spladelet_export.errors import ExportError, FidelityError
+from spladelet_export.fidelity import Reference, TorchReference, check, measure
+from spladelet_export.gate import EvaluationSet, Gate, Limits, built_in_set
+from spladelet_export.graph import BLOCK, compact, fuse_pooling, opset
+from spladelet_export.optimize import fuse_attention
+from spladelet_export.quantize import RECIPES, Calibration, calibrate, quantize
 from spladelet_export.texts import built_in_texts
 from spladelet_export.trunk import export_trunk, load_model
 
-# From this size weights lie beside the graph, where they are mapped instead of copied.
+Report = Callable[[str], object]
+
+# From this size, in bytes, weights lie beside the graph, where they are mapped instead of copied.
 _EXTERNAL_FROM = 1024
+# int8 products are fast enough for the maximum after them to count: smaller blocks stay in cache.
+_INT8_BLOCK = BLOCK // 2
+_CALIBRATION_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Int8:
+    """How to quantize, and what the result must reach.
+
+    Attributes:
+        calibration: Texts like those the model will see, a few hundred; empty means the built-in
+            documents.
+        sets: What the gate asks; empty means the built-in documents and questions.
+        limits: What must be reached.
+        force: Write the most faithful model even if it misses the limits.
+    """
+
+    calibration: Sequence[str] = ()
+    sets: Sequence[EvaluationSet] = ()
+    limits: Limits = Limits()  # noqa: RUF009 - frozen
+    force: bool = False
 
 
 def export_checkpoint(
@@ -42,57 +71,168 @@ def export_checkpoint(
     output: str | os.PathLike[str],
     *,
     name: str | None = None,
-    revision: str | None = None,
     texts: Sequence[str] = (),
-    report: Callable[[str], object] = lambda step: None,
+    int8: Int8 | None = None,
+    report: Report = lambda step: None,
 ) -> Description:
     """Export a SPLADE checkpoint to a bundle.
 
-    The bundle is checked against torch before it appears: it is written aside and moved into
-    place, replacing a bundle that is there.
+    The bundle is checked before it appears: it is written aside and moved into place, replacing a
+    bundle that is there. float32 weights are compared with torch; int8, with float32, by what is
+    found.
 
     Args:
-        checkpoint: A folder or hub id; plain masked language model, or sentence-transformers'
-            SparseEncoder.
+        checkpoint: A folder, or a hub id (owner/name, or owner/name@revision); plain masked
+            language model, or sentence-transformers' SparseEncoder.
         output: The bundle's folder.
         name: What to call the model; None means as the checkpoint.
-        revision: Branch, tag or commit on the hub.
-        texts: Checked besides the built-in texts.
+        texts: Compared with torch besides the built-in texts.
+        int8: Quantize; None keeps float32.
         report: Told each step as it begins.
 
     Returns:
-        The bundle's description, with the fidelity that was measured.
+        The bundle's description, with what was measured.
 
     Raises:
         CheckpointError: The checkpoint cannot be exported; the message says why.
         GraphError: The exported graph does not end as a masked language model does.
-        FidelityError: The bundle's vectors are not those of the checkpoint.
+        FidelityError: The bundle's vectors are not those of the checkpoint, or an int8 model
+            misses its limits.
         ExportError: The output cannot be written.
     """
     target = Path(output)
     _check_target(target)
     report("reading the checkpoint")
-    source = read_checkpoint(checkpoint, revision)
+    source = read_checkpoint(checkpoint)
     model = load_model(source)
     report("exporting the graph")
-    graph = export_trunk(model)
-    report("fusing the pooling into it")
-    vocab_size = fuse_pooling(graph, source.document, _metadata(source))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as aside:
-            folder = Path(aside) / "bundle"
-            description = _write(folder, graph, source, name or source.name, vocab_size)
-            report("comparing with torch")
-            fidelity = _verify(folder, TorchReference(model, source), texts)
-            description = replace(description, fidelity=fidelity)
-            _describe(folder, description)
-            _move(folder, target, Path(aside))
-    except OSError as error:
-        raise ExportError(
-            f"cannot write {target}: {error.strerror or error}. Nothing was left behind."
-        ) from error
-    return description
+    trunk = export_trunk(model)
+    job = _Job(source, name or source.name, TorchReference(model, source), texts, report)
+    with _aside(target) as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        return job.run(trunk, int8, folder, target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One export: what it is of, and the steps from a logits graph to a bundle."""
+
+    source: Checkpoint
+    name: str
+    reference: Reference
+    texts: Sequence[str]
+    report: Report
+
+    def run(
+        self, logits: onnx.ModelProto, int8: Int8 | None, folder: Path, target: Path
+    ) -> Description:
+        attention = None if int8 is None else fuse_attention(logits)
+        self.report("fusing the pooling into it")
+        bundle = folder / "float32"
+        description = self._write_float32(logits, bundle)
+        if int8 is not None and attention is not None:
+            bundle, description = self._write_int8(attention, bundle, description, int8, folder)
+        (bundle / CARD).write_text(model_card(description), encoding="utf-8")
+        _move(bundle, target, folder)
+        return description
+
+    def _write_float32(self, logits: onnx.ModelProto, bundle: Path) -> Description:
+        vocab_size = fuse_pooling(logits, self.source.document, self._metadata())
+        description = self._write(bundle, logits, vocab_size, {"weights": "float32"})
+        self.report(f"comparing with {self.reference.name}")
+        fidelity = measure(_load(bundle), self.reference, [*built_in_texts(), *self.texts])
+        check(fidelity)
+        figures = {"reference": self.reference.name, **fidelity.to_dict()}
+        return _describe(bundle, replace(description, fidelity=figures))
+
+    def _write_int8(
+        self,
+        attention: onnx.ModelProto,
+        reference: Path,
+        description: Description,
+        int8: Int8,
+        folder: Path,
+    ) -> tuple[Path, Description]:
+        """Try recipes until one passes the gate."""
+        fuse_pooling(attention, self.source.document, self._metadata(), _INT8_BLOCK)
+        calibration = self._calibrate(attention, reference, int8)
+        sets = int8.sets or [built_in_set()]
+        self.report("retrieving with float32, for the gate")
+        gate = Gate(_load(reference), sets)
+        attempts: list[dict[str, Any]] = []
+        bundle = folder / "int8"
+        for recipe in RECIPES:
+            self.report(f"int8, {recipe.name}")
+            shutil.rmtree(bundle, ignore_errors=True)
+            graph = quantize(attention, calibration, recipe)
+            quantization: dict[str, Any] = {"weights": "int8"}
+            written = self._write(bundle, graph, description.vocab_size, quantization)
+            agreement = gate.measure(_load(bundle))
+            attempts.append({"recipe": recipe.name, **agreement.to_dict()})
+            if agreement.passes(int8.limits):
+                break
+        else:
+            if not int8.force:
+                raise FidelityError(_missed(attempts, int8.limits))
+        quantization |= {
+            "activations": "uint8, calibrated",
+            "calibration_texts": calibration.texts,
+            "recipe": recipe.name,
+            "evaluated_on": [asked.name for asked in sets],
+            "limits": asdict(int8.limits),
+            "attempts": attempts,
+        }
+        fidelity = description.fidelity
+        return bundle, _describe(
+            bundle, replace(written, quantization=quantization, fidelity=fidelity)
+        )
+
+    def _calibrate(self, graph: onnx.ModelProto, bundle: Path, int8: Int8) -> Calibration:
+        texts = int8.calibration or [document.content for document in built_in_set().documents]
+        self.report(f"calibrating on {len(texts)} texts")
+        length = min(_CALIBRATION_TOKENS, self.source.document.max_length)
+        tokenizer = Tokenizer(bundle / TOKENIZER, max_length=length)
+        return calibrate(graph, (text.ids for text in tokenizer.tokenize(texts)))
+
+    def _write(
+        self,
+        folder: Path,
+        graph: onnx.ModelProto,
+        vocab_size: int,
+        quantization: dict[str, Any],
+    ) -> Description:
+        compact(graph)
+        folder.mkdir()
+        onnx.save(
+            graph,
+            folder / GRAPH,
+            save_as_external_data=True,
+            location=GRAPH_DATA,
+            size_threshold=_EXTERNAL_FROM,
+        )
+        (folder / GRAPH_DATA).chmod(0o644)  # onnx makes it readable for its owner alone
+        _copy_tokenizer(self.source.folder / TOKENIZER, folder / TOKENIZER)
+        description = Description(
+            name=self.name,
+            vocab_size=vocab_size,
+            query=self.source.query,
+            document=self.source.document,
+            files={file.name: FileEntry.of(file) for file in sorted(folder.iterdir())},
+            source=dict(self.source.source),
+            quantization=quantization,
+            exporter=_versions(graph),
+        )
+        return _describe(folder, description)
+
+    def _metadata(self) -> dict[str, str]:
+        """Say in the graph itself what its weights mean, for those who find it alone."""
+        return {
+            "spladelet.pooling": self.source.document.pooling,
+            "spladelet.activation": self.source.document.activation,
+            "spladelet.source": str(self.source.source["checkpoint"]),
+            "spladelet.revision": str(self.source.source["revision"] or ""),
+            "spladelet.version": spladelet.__version__,
+        }
 
 
 def _check_target(target: Path) -> None:
@@ -104,68 +244,61 @@ def _check_target(target: Path) -> None:
             )
 
 
-def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
-    """Say in the graph itself what its weights mean, for those who find it alone."""
-    return {
-        "spladelet.pooling": checkpoint.document.pooling,
-        "spladelet.activation": checkpoint.document.activation,
-        "spladelet.source": str(checkpoint.source["checkpoint"]),
-        "spladelet.revision": str(checkpoint.source["revision"] or ""),
-        "spladelet.version": spladelet.__version__,
-    }
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """Make a folder beside the target, on the same disk, that goes away whatever happens."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as name:
+            yield Path(name)
+    except OSError as error:
+        raise ExportError(
+            f"cannot write {target}: {error.strerror or error}. Nothing was left behind."
+        ) from error
 
 
-def _write(
-    folder: Path, graph: onnx.ModelProto, checkpoint: Checkpoint, name: str, vocab_size: int
-) -> Description:
-    folder.mkdir()
-    onnx.save(
-        graph,
-        folder / GRAPH,
-        save_as_external_data=True,
-        location=GRAPH_DATA,
-        size_threshold=_EXTERNAL_FROM,
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy a tokenizer without its line breaks and indents, a quarter of the file."""
+    content = json.loads(source.read_text(encoding="utf-8"))
+    target.write_text(
+        json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
-    (folder / GRAPH_DATA).chmod(0o644)  # onnx makes it readable for its owner alone
-    shutil.copyfile(checkpoint.folder / TOKENIZER, folder / TOKENIZER)
-    description = Description(
-        name=name,
-        vocab_size=vocab_size,
-        query=checkpoint.query,
-        document=checkpoint.document,
-        files={file.name: FileEntry.of(file) for file in sorted(folder.iterdir())},
-        source=dict(checkpoint.source),
-        quantization={"weights": "float32"},
-        exporter=_versions(graph),
-    )
-    _describe(folder, description)
-    return description
 
 
 def _versions(graph: onnx.ModelProto) -> dict[str, Any]:
-    packages = ("torch", "transformers", "optimum-onnx", "onnx")
-    return {
-        "spladelet": spladelet.__version__,
-        "opset": opset(graph),
-        **{package: version(package) for package in packages},
-    }
+    found: dict[str, Any] = {"spladelet": spladelet.__version__, "opset": opset(graph)}
+    for package in ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
-def _describe(folder: Path, description: Description) -> None:
+def _describe(folder: Path, description: Description) -> Description:
     (folder / DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
-    (folder / CARD).write_text(model_card(description), encoding="utf-8")
+    return description
 
 
-def _verify(folder: Path, reference: TorchReference, texts: Sequence[str]) -> dict[str, Any]:
-    encoder = Encoder(Bundle.open(folder))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TruncationWarning)
-        fidelity = measure(encoder, reference, [*built_in_texts(), *texts])
-    check(fidelity)
-    return {"reference": "torch, float32", **fidelity.to_dict()}
+def _load(folder: Path) -> Encoder:
+    return Encoder(Bundle.open(folder))
 
 
-def _move(folder: Path, target: Path, aside: Path) -> None:
+def _missed(attempts: Sequence[dict[str, Any]], limits: Limits) -> str:
+    tried = "; ".join(
+        f"{attempt['recipe']}: overlap {attempt['top10_overlap']:.3f}, nDCG ratio "
+        f"{attempt['ndcg_ratio']:.3f} ({attempt['ndcg_ratio_low']:.3f} to "
+        f"{attempt['ndcg_ratio_high']:.3f})"
+        for attempt in attempts
+    )
+    return (
+        f"no int8 recipe reaches top-10 overlap {limits.overlap} and nDCG ratio "
+        f"{limits.ndcg_ratio}. {tried}. Nothing was written. Calibrate on texts like your own "
+        "(--calibration), lower the limits, or write it all the same (--force)."
+    )
+
+
+def _move(bundle: Path, target: Path, aside: Path) -> None:
     if target.exists():
         target.rename(aside / "replaced")
-    folder.rename(target)
+    bundle.rename(target)

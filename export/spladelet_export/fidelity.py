@@ -7,7 +7,7 @@ gives them no terms, on purpose.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,20 @@ class Fidelity:
         return asdict(self)
 
 
+class Reference(Protocol):
+    """Something that encodes texts without the runtime's code.
+
+    Attributes:
+        name: What the report calls it.
+    """
+
+    name: str
+
+    def encode(self, text: str, semantics: Semantics) -> NDArray[np.float32]:
+        """Return the weights of a text: float32[vocab_size]."""
+        ...
+
+
 class TorchReference:
     """Encode texts in torch, one at a time, without any of the runtime's code.
 
@@ -57,6 +71,8 @@ class TorchReference:
         model: The masked language model.
         checkpoint: Where its tokenizer is.
     """
+
+    name = "torch, float32"
 
     def __init__(self, model: "PreTrainedModel", checkpoint: Checkpoint) -> None:
         require("torch", "transformers")
@@ -93,7 +109,7 @@ class TorchReference:
         return set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
 
 
-def measure(encoder: Encoder, reference: TorchReference, texts: Sequence[str]) -> Fidelity:
+def measure(encoder: Encoder, reference: Reference, texts: Sequence[str]) -> Fidelity:
     """Compare a bundle with its reference on texts, as queries and as documents."""
     sides = [
         (encoder.encode_queries(texts), encoder.description.query),

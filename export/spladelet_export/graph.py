@@ -25,6 +25,9 @@ from spladelet_export.errors import GraphError
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "weights"
+HIDDEN = "splade/hidden"  # what the decoder multiplies, padding replaced
+POOLED = "splade/max"  # the maxima over positions, before the bias
+_DECODER = "decoder"
 # Terms per block: 1024 to 4096 run alike (benchmarks/README.md); the smaller, the less memory.
 BLOCK = 1024
 # Smaller tensors are not worth a Cast at load.
@@ -74,8 +77,7 @@ def fuse_pooling(
     """Replace the logits of a masked language model by pooled term weights, in place.
 
     The result takes int64 input_ids and attention_mask [batch, length] and returns float32 weights
-    [batch, vocab_size]. Token types are folded away; a decoder that equals the word embeddings is
-    stored once; tensors that half precision holds exactly are stored so.
+    [batch, vocab_size]. Token types are folded away.
 
     Args:
         model: A graph whose first output is the logits.
@@ -94,17 +96,29 @@ def fuse_pooling(
     _remove(graph, tail.nodes, tail.constants)
     _fold_token_types(graph)
     head = _Builder()
-    blocks = _decoder_blocks(graph, head, tail.decoder, block)
+    blocks = [
+        (span, head.constant(f"{_DECODER}/{i}", tail.decoder[:, span]))
+        for i, span in enumerate(_spans(tail.decoder.shape[1], block))
+    ]
     pool = _max_pooling if semantics.pooling == "max" else _sum_pooling
     _activate(head, pool(head, tail, blocks), semantics)
-    _insert(graph, head)
-    _store_half_precision(graph)
+    graph.node.extend(head.nodes)
+    graph.initializer.extend(head.constants.values())
     vocab_size = len(tail.bias)
     _set_interface(model, vocab_size)
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(model)
     return vocab_size
+
+
+def compact(model: onnx.ModelProto) -> None:
+    """Store nothing twice and nothing wider than it is, in place; the numbers stay the same.
+
+    A decoder that equals the embeddings is cut from them when the graph is loaded, and float32
+    tensors that float16 holds exactly are stored as float16.
+    """
+    _share_decoder(model.graph)
+    _store_half_precision(model.graph)
 
 
 def opset(model: onnx.ModelProto) -> int:
@@ -153,37 +167,56 @@ def _fold_token_types(graph: onnx.GraphProto) -> None:
         _remove(graph, [lookup], [lookup.input[0]])
 
 
-def _decoder_blocks(
-    graph: onnx.GraphProto, head: _Builder, decoder: NDArray[np.float32], block: int
-) -> list[tuple[slice, str]]:
-    """Return the decoder's blocks of columns: the terms of each, and its tensor's name."""
-    terms = list(_spans(decoder.shape[1], block))
-    tied = _tied_embedding(graph, decoder)
-    if tied is None:
-        return [
-            (span, head.constant(f"decoder/{i}", decoder[:, span])) for i, span in enumerate(terms)
-        ]
-    # Folded once, when the graph is loaded; slicing block by block would copy the whole each time.
-    sizes = np.array([span.stop - span.start for span in terms], np.int64)
-    transposed = head.node("Transpose", [tied], "decoder", perm=[1, 0])
-    outputs = [f"splade/decoder/{i}" for i in range(len(terms))]
-    inputs = [transposed, head.constant("decoder_sizes", sizes)]
-    head.nodes.append(helper.make_node("Split", inputs, outputs, name="splade/split", axis=1))
-    return list(zip(terms, outputs, strict=True))
-
-
 def _spans(total: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, total)) for start in range(0, total, step))
 
 
-def _tied_embedding(graph: onnx.GraphProto, decoder: NDArray[np.float32]) -> str | None:
-    """Find the embedding matrix that the decoder is the transpose of."""
-    looked_up = {node.input[0] for node in graph.node if node.op_type == "Gather"}
-    for tensor in graph.initializer:
-        if tensor.name in looked_up and tuple(tensor.dims) == decoder.shape[::-1]:
-            if np.array_equal(numpy_helper.to_array(tensor).T, decoder):
-                return str(tensor.name)
+def _share_decoder(graph: onnx.GraphProto) -> None:
+    """Cut the decoder's blocks from the embeddings, if they are the transpose of each other.
+
+    Cut all at once: slicing block by block would copy the whole matrix each time.
+    """
+    blocks = _blocks(graph)
+    embedding = _transpose_of(graph, blocks)
+    if embedding is None:
+        return
+    for tensor in blocks:
+        graph.initializer.remove(tensor)
+    sizes, transposed = "splade/block_sizes", f"splade/{_DECODER}"
+    widths = np.array([tensor.dims[1] for tensor in blocks], np.int64)
+    graph.initializer.append(numpy_helper.from_array(widths, sizes))
+    names = [tensor.name for tensor in blocks]
+    _prepend(
+        graph,
+        [
+            helper.make_node("Transpose", [embedding], [transposed], name=transposed, perm=[1, 0]),
+            helper.make_node("Split", [transposed, sizes], names, name=sizes, axis=1),
+        ],
+    )
+
+
+def _transpose_of(graph: onnx.GraphProto, blocks: Sequence[onnx.TensorProto]) -> str | None:
+    """Find the look-up table that the blocks, side by side, are the transpose of."""
+    if not blocks:
+        return None
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    decoder = np.concatenate([numpy_helper.to_array(tensor) for tensor in blocks], axis=1)
+    for node in graph.node:
+        table = constants.get(node.input[0]) if node.op_type == "Gather" else None
+        if table is not None and tuple(table.dims) == decoder.shape[::-1]:
+            if np.array_equal(numpy_helper.to_array(table).T, decoder):
+                return str(table.name)
     return None
+
+
+def is_tied(graph: onnx.GraphProto) -> bool:
+    """Say whether the decoder of a fused graph is the transpose of its embeddings."""
+    return _transpose_of(graph, _blocks(graph)) is not None
+
+
+def _blocks(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    prefix = f"splade/{_DECODER}/"
+    return [t for t in graph.initializer if t.name.startswith(prefix) and len(t.dims) == 2]
 
 
 def _max_pooling(head: _Builder, tail: _Tail, blocks: list[tuple[slice, str]]) -> str:
@@ -266,11 +299,6 @@ def _store_half_precision(graph: onnx.GraphProto) -> None:
                 helper.make_node("Cast", [name], [tensor.name], name=name, to=TensorProto.FLOAT)
             )
     _prepend(graph, casts)
-
-
-def _insert(graph: onnx.GraphProto, head: _Builder) -> None:
-    graph.node.extend(head.nodes)
-    graph.initializer.extend(head.constants.values())
 
 
 def _prepend(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

@@ -141,6 +141,11 @@ class Description:
         canonical = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    @property
+    def is_int8(self) -> bool:
+        """Whether the graph multiplies in int8."""
+        return self.quantization.get("weights") == "int8"
+
     def to_json(self) -> str:
         """Write the description as the text of `spladelet.json`."""
         head = {"format": FORMAT, "format_version": FORMAT_VERSION, "fingerprint": self.fingerprint}
