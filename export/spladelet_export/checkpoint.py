@@ -31,7 +31,7 @@ class Checkpoint:
     Attributes:
         folder: Where config.json, tokenizer.json and the weights are.
         name: What people call it.
-        family: Its encoder family.
+        family: Its encoder family; None for a graph that is exported already.
         query: Semantics of queries.
         document: Semantics of documents.
         source: Where it came from: checkpoint, revision, license.
@@ -39,7 +39,7 @@ class Checkpoint:
 
     folder: Path
     name: str
-    family: Family
+    family: Family | None
     query: Semantics
     document: Semantics
     source: Mapping[str, str | None]

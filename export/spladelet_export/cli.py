@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spladelet.bundle import Description
+from spladelet.bundle import ACTIVATIONS, POOLINGS, Description, Semantics
 from spladelet.documents import read_documents
 from spladelet.errors import SpladeletError
 from spladelet_export.errors import require
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    fuses = words[:1] == ["fuse"]
+    options = _fuse_parser().parse_args(words[1:]) if fuses else _parser().parse_args(words)
     try:
-        _export(options)
+        description = _fuse(options) if fuses else _export(options)
+        print(description.to_json() if options.json else _summary(description, options.output))
     except SpladeletError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -28,19 +31,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _export(options: argparse.Namespace) -> None:
+def _export(options: argparse.Namespace) -> Description:
     require("torch", "transformers", "optimum.exporters.onnx", "onnx")
     from spladelet_export.export import export_checkpoint
 
-    description = export_checkpoint(
+    return export_checkpoint(
         options.checkpoint,
         options.output,
         name=options.name,
         texts=_texts(options.texts),
         int8=_int8(options),
-        report=lambda step: print(f"{step} …", file=sys.stderr),
+        report=_report,
     )
-    print(description.to_json() if options.json else _summary(description, options.output))
+
+
+def _fuse(options: argparse.Namespace) -> Description:
+    require("onnx")
+    from spladelet_export.export import fuse_logits
+
+    return fuse_logits(
+        options.logits,
+        options.tokenizer,
+        options.output,
+        semantics=Semantics(options.pooling, options.activation, max_length=options.max_length),
+        int8=_int8(options),
+        report=_report,
+    )
+
+
+def _report(step: str) -> None:
+    print(f"{step} …", file=sys.stderr)
 
 
 def _texts(path: Path | None) -> list[str]:
@@ -68,7 +88,7 @@ def _summary(description: Description, output: Path) -> str:
         f"{output}: {description.name}, {size:.1f} MB, {description.vocab_size} terms, "
         f"{description.document.pooling} pooling, {description.document.activation}",
         f"float32 against {figures['reference']} on {figures['texts']} texts: largest difference "
-        f"of a weight {figures['max_abs_difference']:.1e}, {figures['flipped_above_tolerance']} terms "
+        f"{figures['max_abs_difference']:.1e}, {figures['flipped_above_tolerance']} terms "
         f"on one side only, top-10 terms {figures['top_overlap']:.1%} the same, "
         f"{figures['active_dims']:.0f} terms a text",
     ]
@@ -86,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="spladelet-export",
         description="Export a SPLADE checkpoint to a bundle that runs without torch.",
+        epilog="spladelet-export fuse --help: the same for a logits graph, without torch.",
     )
     add = parser.add_argument
     add(
@@ -96,6 +117,23 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", required=True, type=Path, metavar="FOLDER", help="the bundle's folder")
     add("--name", help="what to call the model (default: as the checkpoint)")
     add("--texts", type=Path, metavar="FILE", help="compare with torch on these texts, too")
+    add("--json", action="store_true", help="print the description as JSON")
+    _add_int8(parser)
+    return parser
+
+
+def _fuse_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spladelet-export fuse",
+        description="Make a bundle of a logits graph (ONNX) that is exported already.",
+    )
+    add = parser.add_argument
+    add("logits", type=Path, metavar="MODEL.onnx", help="a masked language model's graph")
+    add("--tokenizer", required=True, type=Path, metavar="FILE", help="its tokenizer.json")
+    add("-o", "--output", required=True, type=Path, metavar="FOLDER", help="the bundle's folder")
+    add("--pooling", choices=POOLINGS, default="max")
+    add("--activation", choices=ACTIVATIONS, default="log1p")
+    add("--max-length", type=int, default=512, metavar="N", help="tokens (default: 512)")
     add("--json", action="store_true", help="print the description as JSON")
     _add_int8(parser)
     return parser

@@ -25,13 +25,20 @@ from spladelet.bundle import (
     Bundle,
     Description,
     FileEntry,
+    Semantics,
 )
 from spladelet.encoder import TruncationWarning
 from spladelet.tokenizer import Tokenizer
 from spladelet_export.card import model_card
 from spladelet_export.checkpoint import Checkpoint, read_checkpoint
 from spladelet_export.errors import ExportError, FidelityError
-from spladelet_export.fidelity import Reference, TorchReference, check, measure
+from spladelet_export.fidelity import (
+    LogitsReference,
+    Reference,
+    TorchReference,
+    check,
+    measure,
+)
 from spladelet_export.gate import EvaluationSet, Gate, Limits, built_in_set
 from spladelet_export.graph import BLOCK, compact, fuse_pooling, opset
 from spladelet_export.optimize import fuse_attention
@@ -107,10 +114,61 @@ def export_checkpoint(
     model = load_model(source)
     report("exporting the graph")
     trunk = export_trunk(model)
-    job = _Job(source, name or source.name, TorchReference(model, source), texts, report)
+    reference = TorchReference(model, source)
+    tokenizer = source.folder / TOKENIZER
+    job = _Job(source, tokenizer, name or source.name, reference, texts, report)
     with _aside(target) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)
         return job.run(trunk, int8, folder, target)
+
+
+def fuse_logits(
+    logits: str | os.PathLike[str],
+    tokenizer: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    semantics: Semantics | None = None,
+    int8: Int8 | None = None,
+    report: Report = lambda step: None,
+) -> Description:
+    """Make a bundle of a logits graph that somebody has already exported; torch is not needed.
+
+    Args:
+        logits: An ONNX masked language model: optimum's, fastembed's, or one like them. Its own
+            logits, pooled in numpy, are what the bundle is compared with.
+        tokenizer: Its `tokenizer.json`.
+        output: The bundle's folder.
+        semantics: What the weights mean, for queries and documents; None means max pooling of
+            log1p(relu(x)) over 512 tokens.
+        int8: Quantize; None keeps float32.
+        report: Told each step as it begins.
+
+    Raises:
+        GraphError: The graph is not one, or does not end as a masked language model does.
+        FidelityError: See `export_checkpoint`.
+        ExportError: A file cannot be read, or the output cannot be written.
+    """
+    path, words, target = Path(logits), Path(tokenizer), Path(output)
+    _check_target(target)
+    meaning = semantics or Semantics()
+    for file in (path, words):
+        if not file.is_file():
+            raise ExportError(
+                f"there is no file {file}. Give an ONNX graph and its tokenizer.json."
+            )
+    source = Checkpoint(
+        words.parent,
+        path.parent.resolve().name,
+        None,
+        meaning,
+        meaning,
+        {"checkpoint": path.name, "revision": None, "license": None},
+    )
+    reference = LogitsReference(path, words)
+    job = _Job(source, words, source.name, reference, (), report)
+    with _aside(target) as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        return job.run(onnx.load(path), int8, folder, target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +176,7 @@ class _Job:
     """One export: what it is of, and the steps from a logits graph to a bundle."""
 
     source: Checkpoint
+    tokenizer: Path
     name: str
     reference: Reference
     texts: Sequence[str]
@@ -211,7 +270,7 @@ class _Job:
             size_threshold=_EXTERNAL_FROM,
         )
         (folder / GRAPH_DATA).chmod(0o644)  # onnx makes it readable for its owner alone
-        _copy_tokenizer(self.source.folder / TOKENIZER, folder / TOKENIZER)
+        _copy_tokenizer(self.tokenizer, folder / TOKENIZER)
         description = Description(
             name=self.name,
             vocab_size=vocab_size,

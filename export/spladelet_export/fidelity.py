@@ -7,6 +7,7 @@ gives them no terms, on purpose.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from spladelet import Encoder, SparseVectors
 from spladelet.bundle import Semantics
+from spladelet.tokenizer import Tokenizer
 from spladelet_export.checkpoint import Checkpoint
-from spladelet_export.errors import FidelityError, require
+from spladelet_export.errors import FidelityError, GraphError, require
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -107,6 +109,53 @@ class TorchReference:
 
     def _special_ids(self) -> set[int]:
         return set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
+
+
+class LogitsReference:
+    """Encode texts by a graph that ends in logits, one at a time, pooled in numpy.
+
+    Args:
+        graph: The ONNX file.
+        tokenizer: Its `tokenizer.json`.
+
+    Raises:
+        GraphError: ONNX Runtime does not load it, or it wants other inputs.
+    """
+
+    name = "its own logits, pooled in numpy"
+
+    def __init__(self, graph: Path, tokenizer: Path) -> None:
+        import onnxruntime
+
+        self._tokenizer = tokenizer
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(graph), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise GraphError(f"ONNX Runtime cannot load {graph}: {error}") from error
+        self._inputs = {entry.name for entry in self._session.get_inputs()}
+        known = {"input_ids", "attention_mask", "token_type_ids"}
+        if not {"input_ids", "attention_mask"} <= self._inputs <= known:
+            raise GraphError(
+                f"{graph} has inputs {', '.join(sorted(self._inputs))}; expected input_ids, "
+                "attention_mask and perhaps token_type_ids. Rename them first."
+            )
+
+    def encode(self, text: str, semantics: Semantics) -> NDArray[np.float32]:
+        """Return the weights of a text: float32[vocab_size]."""
+        tokenizer = Tokenizer(
+            self._tokenizer, max_length=semantics.max_length, prompt=semantics.prompt
+        )
+        ids = np.array([tokenizer.tokenize([text])[0].ids], np.int64)
+        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        if "token_type_ids" in self._inputs:
+            feed["token_type_ids"] = np.zeros_like(ids)
+        weights = np.log1p(np.maximum(self._session.run(None, feed)[0][0], 0))
+        pooled: NDArray[np.float32] = (
+            weights.max(axis=0) if semantics.pooling == "max" else weights.sum(axis=0)
+        )
+        return np.log1p(pooled) if semantics.activation == "log1p_log1p" else pooled
 
 
 def measure(encoder: Encoder, reference: Reference, texts: Sequence[str]) -> Fidelity:

@@ -43,7 +43,7 @@ def load_model(checkpoint: Checkpoint) -> "PreTrainedModel":
         ) from error
     if missing := sorted(found["missing_keys"]):
         raise CheckpointError(
-            f"{checkpoint.folder} lacks weights that {checkpoint.family.architecture} needs: "
+            f"{checkpoint.folder} lacks weights that {type(model).__name__} needs: "
             f"{', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}. It was saved without its "
             "masked-language-model head; export the checkpoint that has it."
         )
