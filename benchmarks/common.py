@@ -23,6 +23,7 @@ _PACKAGES = [
     "torch",
     "transformers",
     "sentence-transformers",
+    "fastembed",
 ]
 
 

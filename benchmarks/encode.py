@@ -23,8 +23,8 @@ from typing import Any
 
 from common import machine, markdown_table, median_ratio, peak_rss_mb, run_worker, save, seconds
 
-OURS = "spladelet"
-SYSTEMS = (OURS, "sentence-transformers")
+OURS = "spladelet int8"
+TORCH = "sentence-transformers"
 QUERY = "how long do goldfish live in a small tank"
 LENGTHS = {"32 tokens": 32, "128 tokens": 128, "512 tokens": 512}
 MIX = "10 to 400 words"
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=128, help="texts of 128 tokens a round")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--worker", choices=SYSTEMS, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=list(SYSTEMS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -59,8 +59,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         checkpoint = options.checkpoint or _random_checkpoint(folder / "random")
-        (folder / "checkpoint").symlink_to(checkpoint.resolve(), target_is_directory=True)
-        _export(checkpoint, folder / "bundle")
+        _prepare(checkpoint, folder)
         (folder / "texts.json").write_text(json.dumps(_texts(options.documents)))
         runs: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
         for number in range(options.rounds):
@@ -83,9 +82,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def work(system: str, folder: Path, started: float) -> dict[str, float]:
     """Measure one system in this process; figures by name."""
-    query, documents = {OURS: _spladelet, "sentence-transformers": _sentence_transformers}[system](
-        folder
-    )
+    query, documents = SYSTEMS[system](folder)
     query([QUERY])
     figures = {"cold start, s": time.time() - started}
     texts: dict[str, list[str]] = json.loads((folder / "texts.json").read_text())
@@ -116,29 +113,90 @@ def table(result: dict[str, Any]) -> str:
     return markdown_table(header, rows)
 
 
-def _spladelet(folder: Path) -> tuple[Encode, Encode]:
+def _spladelet(folder: Path, bundle: str) -> tuple[Encode, Encode]:
     from spladelet import Encoder
 
     warnings.simplefilter("ignore")
-    encoder = Encoder.load(folder / "bundle")
+    encoder = Encoder.load(folder / bundle)
     return encoder.encode_queries, encoder.encode_documents
 
 
-def _sentence_transformers(folder: Path) -> tuple[Encode, Encode]:
-    from sentence_transformers import SparseEncoder
-    from torch import set_num_threads
+def _fastembed(folder: Path) -> tuple[Encode, Encode]:
+    """As shipped, but for the batch size: its 256 would need over 16 GB for texts of 128 tokens."""
+    from fastembed import SparseTextEmbedding
 
     from spladelet.threads import available_cpus
 
-    set_num_threads(available_cpus())
-    model = SparseEncoder(str(folder / "checkpoint"), device="cpu", local_files_only=True)
+    model = SparseTextEmbedding(
+        "prithivida/Splade_PP_en_v1",
+        specific_model_path=str(folder / "logits"),
+        threads=available_cpus(),
+    )
+    return (
+        lambda texts: list(model.query_embed(texts)),
+        lambda texts: list(model.embed(texts, batch_size=32)),
+    )
+
+
+def _sentence_transformers(folder: Path, file: str | None = None) -> tuple[Encode, Encode]:
+    """Run in torch, or the given graph by its ONNX backend."""
+    from sentence_transformers import SparseEncoder
+
+    from spladelet.threads import available_cpus
+
+    if file is None:
+        from torch import set_num_threads
+
+        set_num_threads(available_cpus())
+        model = SparseEncoder(str(folder / "checkpoint"), device="cpu", local_files_only=True)
+    else:
+        model = SparseEncoder(
+            str(folder / "logits"),
+            device="cpu",
+            backend="onnx",
+            local_files_only=True,
+            model_kwargs={"file_name": file, "provider": "CPUExecutionProvider"},
+        )
     return model.encode_query, model.encode_document
 
 
-def _export(checkpoint: Path, bundle: Path) -> None:
-    from spladelet_export import export_checkpoint
+SYSTEMS: dict[str, Callable[[Path], tuple[Encode, Encode]]] = {
+    OURS: lambda folder: _spladelet(folder, "int8"),
+    "spladelet float32": lambda folder: _spladelet(folder, "float32"),
+    "fastembed": _fastembed,
+    TORCH: _sentence_transformers,
+    f"{TORCH}, ONNX": lambda folder: _sentence_transformers(folder, "model.onnx"),
+    f"{TORCH}, ONNX int8": lambda folder: _sentence_transformers(folder, "model_int8.onnx"),
+}
 
-    export_checkpoint(checkpoint, bundle, report=lambda step: print(f"{step} …", file=sys.stderr))
+
+def _prepare(checkpoint: Path, folder: Path) -> None:
+    """Give every system the same checkpoint in its own form."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from optimum.exporters.onnx import main_export
+
+    from spladelet_export.export import Int8, export_checkpoint
+
+    def report(step: str) -> None:
+        print(f"{step} …", file=sys.stderr)
+
+    (folder / "checkpoint").symlink_to(checkpoint.resolve(), target_is_directory=True)
+    export_checkpoint(checkpoint, folder / "float32", report=report)
+    # Speed is measured here; what int8 finds is measured when a real model is exported.
+    export_checkpoint(checkpoint, folder / "int8", int8=Int8(force=True), report=report)
+    report("the plain logits graph, for the others")
+    logits = folder / "logits"
+    main_export(str(checkpoint), output=logits, task="fill-mask", do_validation=False)
+    settings = json.loads((logits / "tokenizer_config.json").read_text())
+    settings.pop("max_length", None)  # fastembed would cut there instead of at model_max_length
+    (logits / "tokenizer_config.json").write_text(json.dumps(settings))
+    # What sentence-transformers' own export does for this processor: dynamic, per channel.
+    quantize_dynamic(
+        logits / "model.onnx",
+        logits / "model_int8.onnx",
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+    )
 
 
 def _random_checkpoint(folder: Path) -> Path:

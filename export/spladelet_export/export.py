@@ -317,8 +317,11 @@ def _aside(target: Path) -> Iterator[Path]:
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy a tokenizer without its line breaks and indents, a quarter of the file."""
-    content = json.loads(source.read_text(encoding="utf-8"))
+    """Copy a tokenizer without line breaks and indents, a third of the file.
+
+    Its own truncation and padding go, too: the runtime sets them, and others would be misled.
+    """
+    content = json.loads(source.read_text(encoding="utf-8")) | {"truncation": None, "padding": None}
     target.write_text(
         json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
