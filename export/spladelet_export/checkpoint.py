@@ -55,9 +55,9 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
         CheckpointError: There is none, or it is of a kind that cannot be exported.
     """
     top, source = _locate(checkpoint)
-    modules = _read_json(top / "modules.json")
+    modules = _read_json(top / "modules.json", list)
     folder, pooling = (top, {}) if modules is None else _read_modules(top, modules)
-    config = _read_json(folder / "config.json")
+    config = _read_json(folder / "config.json", dict)
     if config is None:
         raise CheckpointError(
             f"{folder} has no config.json, so it is no checkpoint. Give the folder that "
@@ -78,15 +78,15 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
         ),
         max_length=_max_length(folder, config, family),
     )
-    prompts = (_read_json(top / "config_sentence_transformers.json") or {}).get("prompts") or {}
+    prompts = _prompts(top)
     document_prompt = next(
-        (prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)), ""
+        (prompts[key] for key in ("document", "passage", "corpus") if key in prompts), ""
     )
     return Checkpoint(
         folder,
         str(source["checkpoint"]).rstrip("/").rsplit("/", 1)[-1],
         family,
-        replace(semantics, prompt=prompts.get("query") or ""),
+        replace(semantics, prompt=prompts.get("query", "")),
         replace(semantics, prompt=document_prompt),
         source,
     )
@@ -107,11 +107,15 @@ def _locate(checkpoint: str | Path) -> tuple[Path, dict[str, str | None]]:
         )
     require("huggingface_hub")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
 
     try:
         folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=_WANTED))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             f"{name!r} is no folder here, and cannot be had from the hub: {error} If it is gated, "
             "accept its terms there and log in with `hf auth login`."
@@ -121,16 +125,45 @@ def _locate(checkpoint: str | Path) -> tuple[Path, dict[str, str | None]]:
 
 def _read_modules(top: Path, modules: Any) -> tuple[Path, Mapping[str, Any]]:  # noqa: ANN401
     """Read sentence-transformers' list of modules: a masked language model, then its pooling."""
+    if not all(isinstance(module, dict) for module in modules):
+        raise CheckpointError(
+            f"{top}/modules.json does not list modules. Get the checkpoint again."
+        )
     kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules]
     if kinds in (["MLMTransformer", "SpladePooling"], ["Transformer", "SpladePooling"]):
-        return top / modules[0].get("path", ""), (
-            _read_json(top / modules[1]["path"] / "config.json") or {}
-        )
+        encoder, pooling = (_module_folder(top, module) for module in modules)
+        return encoder, _read_json(pooling / "config.json", dict) or {}
     raise CheckpointError(
         f"{top} is made of the modules {', '.join(kinds) or 'none'}; this version exports "
         "MLMTransformer + SpladePooling. A dense encoder has no term weights to export; models "
         "with different encoders for queries and documents (Router) are not supported yet."
     )
+
+
+def _module_folder(top: Path, module: Mapping[str, Any]) -> Path:
+    path = module.get("path")
+    if not isinstance(path, str):
+        raise CheckpointError(
+            f"{top}/modules.json has a module with path {path!r}; expected a folder's name. Get "
+            "the checkpoint again."
+        )
+    folder = top / path
+    if not folder.resolve().is_relative_to(top.resolve()):
+        raise CheckpointError(f"{top}/modules.json leads out of the checkpoint, to {path!r}.")
+    return folder
+
+
+def _prompts(top: Path) -> Mapping[str, str]:
+    settings = _read_json(top / "config_sentence_transformers.json", dict) or {}
+    prompts = settings.get("prompts") or {}
+    if isinstance(prompts, dict):
+        prompts = {side: prompt or "" for side, prompt in prompts.items()}
+    if not isinstance(prompts, dict) or not all(isinstance(v, str) for v in prompts.values()):
+        raise CheckpointError(
+            f"{top}/config_sentence_transformers.json has prompts {prompts!r:.60}; expected names "
+            "with texts. Get the checkpoint again."
+        )
+    return prompts
 
 
 def _family(config: Mapping[str, Any], folder: Path) -> Family:
@@ -162,13 +195,22 @@ def _family(config: Mapping[str, Any], folder: Path) -> Family:
 
 def _max_length(folder: Path, config: Mapping[str, Any], family: Family) -> int:
     """Return the smallest of the limits that are stated."""
+    module = _read_json(folder / "sentence_bert_config.json", dict) or {}
+    tokenizer = _read_json(folder / "tokenizer_config.json", dict) or {}
     stated = [
-        (_read_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length"),
-        (_read_json(folder / "tokenizer_config.json") or {}).get("model_max_length"),
+        module.get("max_seq_length"),
+        ((module.get("processing_kwargs") or {}).get("text") or {}).get("max_length"),
+        tokenizer.get("model_max_length"),
     ]
+    positions = config.get("max_position_embeddings")
+    if positions is not None:
+        stated.append(positions - family.reserved_positions)
+    for limit in stated:
+        if limit is not None and not isinstance(limit, (int, float)):
+            raise CheckpointError(
+                f"{folder} states a length limit of {limit!r}; expected a number."
+            )
     limits = [int(limit) for limit in stated if limit is not None and limit < _NO_LIMIT]
-    if positions := config.get("max_position_embeddings"):
-        limits.append(int(positions) - family.reserved_positions)
     return min(limits, default=512)
 
 
@@ -184,14 +226,20 @@ def _license(folder: Path) -> str | None:
     if not card.is_file():
         return None
     header = re.match(r"---\n(.*?)\n---", card.read_text(errors="replace"), re.DOTALL)
-    stated = re.search(r"^license:\s*(\S+)\s*$", header[1], re.MULTILINE) if header else None
-    return stated[1] if stated else None
+    stated = re.search(r"^license:[ \t]*(\S+)[ \t]*$", header[1], re.MULTILINE) if header else None
+    return stated[1].strip("\"'") if stated else None
 
 
-def _read_json(path: Path) -> Any:  # noqa: ANN401
+def _read_json(path: Path, kind: type) -> Any:  # noqa: ANN401
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path} is no JSON: {error}. Get the checkpoint again.") from error
+    if not isinstance(content, kind):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}; expected a {kind.__name__}. Get the "
+            "checkpoint again."
+        )
+    return content

@@ -31,7 +31,7 @@ from spladelet.encoder import TruncationWarning
 from spladelet.tokenizer import Tokenizer
 from spladelet_export.card import model_card
 from spladelet_export.checkpoint import Checkpoint, read_checkpoint
-from spladelet_export.errors import ExportError, FidelityError
+from spladelet_export.errors import CheckpointError, ExportError, FidelityError
 from spladelet_export.fidelity import (
     LogitsReference,
     Reference,
@@ -112,9 +112,10 @@ def export_checkpoint(
     report("reading the checkpoint")
     source = read_checkpoint(checkpoint)
     model = load_model(source)
-    report("exporting the graph")
-    trunk = export_trunk(model)
     reference = TorchReference(model, source)
+    report("exporting the graph")
+    with _io_errors(target):
+        trunk = export_trunk(model)
     tokenizer = source.folder / TOKENIZER
     job = _Job(source, tokenizer, name or source.name, reference, texts, report)
     with _aside(target) as folder, warnings.catch_warnings():
@@ -198,11 +199,20 @@ class _Job:
     def _write_float32(self, logits: onnx.ModelProto, bundle: Path) -> Description:
         vocab_size = fuse_pooling(logits, self.source.document, self._metadata())
         description = self._write(bundle, logits, vocab_size, {"weights": "float32"})
+        self._check_vocabulary(bundle, vocab_size)
         self.report(f"comparing with {self.reference.name}")
         fidelity = measure(_load(bundle), self.reference, [*built_in_texts(), *self.texts])
-        check(fidelity)
+        check(fidelity, self.source.document.pooling)
         figures = {"reference": self.reference.name, **fidelity.to_dict()}
         return _describe(bundle, replace(description, fidelity=figures))
+
+    def _check_vocabulary(self, bundle: Path, vocab_size: int) -> None:
+        terms = Tokenizer(bundle / TOKENIZER, max_length=self.source.document.max_length).size
+        if terms > vocab_size:
+            raise CheckpointError(
+                f"the tokenizer has {terms} terms and the model {vocab_size}: they do not belong "
+                "together. Get the checkpoint again, or the model's own tokenizer.json."
+            )
 
     def _write_int8(
         self,
@@ -284,13 +294,13 @@ class _Job:
         return _describe(folder, description)
 
     def _metadata(self) -> dict[str, str]:
-        """Say in the graph itself what its weights mean, for those who find it alone."""
+        """Say in the graph itself what its weights mean, for those who find it alone.
+
+        Where it came from is in the description: the fingerprint is of the vectors.
+        """
         return {
             "spladelet.pooling": self.source.document.pooling,
             "spladelet.activation": self.source.document.activation,
-            "spladelet.source": str(self.source.source["checkpoint"]),
-            "spladelet.revision": str(self.source.source["revision"] or ""),
-            "spladelet.version": spladelet.__version__,
         }
 
 
@@ -306,10 +316,22 @@ def _check_target(target: Path) -> None:
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
     """Make a folder beside the target, on the same disk, that goes away whatever happens."""
+    made = [folder for folder in target.absolute().parents if not folder.exists()]
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as name:
-            yield Path(name)
+        with _io_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as name:
+                yield Path(name)
+    except BaseException:
+        for folder in made:
+            folder.rmdir()
+        raise
+
+
+@contextmanager
+def _io_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ExportError(
             f"cannot write {target}: {error.strerror or error}. Nothing was left behind."

@@ -92,6 +92,7 @@ def fuse_pooling(
         GraphError: The graph does not end as a masked language model does.
     """
     graph = model.graph
+    _check_inputs(graph)
     tail = _find_tail(graph)
     _remove(graph, tail.nodes, tail.constants)
     _fold_token_types(graph)
@@ -101,7 +102,8 @@ def fuse_pooling(
         for i, span in enumerate(_spans(tail.decoder.shape[1], block))
     ]
     pool = _max_pooling if semantics.pooling == "max" else _sum_pooling
-    _activate(head, pool(head, tail, blocks), semantics)
+    weights = pool(head, tail, blocks, semantics.activation)
+    head.nodes.append(helper.make_node("Identity", [weights], [OUTPUT], name="splade/weights"))
     graph.node.extend(head.nodes)
     graph.initializer.extend(head.constants.values())
     vocab_size = len(tail.bias)
@@ -125,6 +127,17 @@ def opset(model: onnx.ModelProto) -> int:
     """Return the version of the standard operators that a graph uses."""
     standard = ("", "ai.onnx")
     return max(int(entry.version) for entry in model.opset_import if entry.domain in standard)
+
+
+def _check_inputs(graph: onnx.GraphProto) -> None:
+    """Refuse inputs that the runtime would not fill."""
+    stored = {tensor.name for tensor in graph.initializer}
+    found = {entry.name for entry in graph.input} - stored
+    if not set(INPUTS) <= found <= {*INPUTS, "token_type_ids"}:
+        raise GraphError(
+            f"the graph has inputs {', '.join(sorted(found))}; expected input_ids, attention_mask "
+            "and perhaps token_type_ids. Export the checkpoint with task fill-mask."
+        )
 
 
 def _find_tail(graph: onnx.GraphProto) -> _Tail:
@@ -219,7 +232,9 @@ def _blocks(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
     return [t for t in graph.initializer if t.name.startswith(prefix) and len(t.dims) == 2]
 
 
-def _max_pooling(head: _Builder, tail: _Tail, blocks: list[tuple[slice, str]]) -> str:
+def _max_pooling(
+    head: _Builder, tail: _Tail, blocks: list[tuple[slice, str]], activation: str
+) -> str:
     """Max over positions of the raw logits; the bias is the same everywhere, so it comes after.
 
     Padding is not masked block by block: its hidden states are replaced by those of the first
@@ -230,7 +245,7 @@ def _max_pooling(head: _Builder, tail: _Tail, blocks: list[tuple[slice, str]]) -
     real = head.node("Cast", ["attention_mask"], "is_real", to=TensorProto.BOOL)
     real = head.node("Unsqueeze", [real, head.constant("two", np.array([2]))], "is_real_3d")
     hidden = head.node("Where", [real, tail.hidden, first], "hidden")
-    pooled = [
+    maxima = [
         head.node(
             "ReduceMax",
             [head.node("MatMul", [hidden, weights], f"logits/{i}"), one],
@@ -239,12 +254,15 @@ def _max_pooling(head: _Builder, tail: _Tail, blocks: list[tuple[slice, str]]) -
         )
         for i, (_, weights) in enumerate(blocks)
     ]
-    joined = head.node("Concat", pooled, "max", axis=1)
-    return head.node("Add", [joined, head.constant("bias", tail.bias)], "pooled")
+    joined = head.node("Concat", maxima, "max", axis=1)
+    pooled = head.node("Add", [joined, head.constant("bias", tail.bias)], "pooled")
+    return _activate(head, pooled, activation)
 
 
-def _sum_pooling(head: _Builder, tail: _Tail, blocks: list[tuple[slice, str]]) -> str:
-    """Sum over positions of log1p(relu(logits)): the activation comes first, still per block.
+def _sum_pooling(
+    head: _Builder, tail: _Tail, blocks: list[tuple[slice, str]], activation: str
+) -> str:
+    """Sum over positions of the activated logits: the activation comes first, still per block.
 
     Masking and summing is one product, [batch, 1, length] x [batch, length, block].
     """
@@ -255,28 +273,22 @@ def _sum_pooling(head: _Builder, tail: _Tail, blocks: list[tuple[slice, str]]) -
     for i, (terms, weights) in enumerate(blocks):
         logits = head.node("MatMul", [tail.hidden, weights], f"product/{i}")
         bias = head.constant(f"bias/{i}", tail.bias[terms])
-        activated = _log1p_relu(head, head.node("Add", [logits, bias], f"logits/{i}"), f"/{i}")
+        shifted = head.node("Add", [logits, bias], f"logits/{i}")
+        activated = _activate(head, shifted, activation, f"/{i}")
         summed = head.node("MatMul", [real, activated], f"sum_3d/{i}")
         pooled.append(head.node("Squeeze", [summed, one], f"sum/{i}"))
     return head.node("Concat", pooled, "pooled", axis=1)
 
 
-def _activate(head: _Builder, pooled: str, semantics: Semantics) -> None:
-    """Name the end of the head `weights`, after the activations that are left to do."""
-    if semantics.pooling == "max":
-        pooled = _log1p_relu(head, pooled, "")
-    if semantics.activation == "log1p_log1p":
-        one = head.constant("one_float", np.float32(1))
-        pooled = head.node("Log", [head.node("Add", [pooled, one], "plus_one_again")], "log_again")
-    head.nodes.append(helper.make_node("Identity", [pooled], [OUTPUT], name="splade/weights"))
-
-
-def _log1p_relu(head: _Builder, tensor: str, suffix: str) -> str:
+def _activate(head: _Builder, tensor: str, activation: str, suffix: str = "") -> str:
     one = head.constant("one_float", np.float32(1))
     positive = head.node("Relu", [tensor], f"relu{suffix}")
-    return head.node(
-        "Log", [head.node("Add", [positive, one], f"plus_one{suffix}")], f"log{suffix}"
-    )
+    weights = _log1p(head, positive, one, suffix)
+    return _log1p(head, weights, one, f"{suffix}_again") if activation == "log1p_log1p" else weights
+
+
+def _log1p(head: _Builder, tensor: str, one: str, suffix: str) -> str:
+    return head.node("Log", [head.node("Add", [tensor, one], f"plus_one{suffix}")], f"log{suffix}")
 
 
 def _store_half_precision(graph: onnx.GraphProto) -> None:

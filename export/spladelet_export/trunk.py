@@ -37,7 +37,7 @@ def load_model(checkpoint: Checkpoint) -> "PreTrainedModel":
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:
         raise CheckpointError(
             f"the weights in {checkpoint.folder} cannot be read: {error}"
         ) from error

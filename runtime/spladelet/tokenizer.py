@@ -60,7 +60,7 @@ class Tokenizer:
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenize texts; see `TokenizedText`."""
-        prompted = [self._prompt + _valid_unicode(text) for text in texts]
+        prompted = [self._prompt + valid_unicode(text) for text in texts]
         guess = self._max_length * _CHARACTERS_PER_TOKEN
         heads = [_head(text, guess) for text in prompted]
         encodings = self._tokenizer.encode_batch_fast(heads)
@@ -83,7 +83,7 @@ class Tokenizer:
 
         Special tokens are left out, and what the length limit cuts.
         """
-        text = self._prompt + _valid_unicode(text)
+        text = self._prompt + valid_unicode(text)
         encoding = self._tokenizer.encode(_head(text, self._max_length * _CHARACTERS_PER_TOKEN))
         words: dict[int, tuple[tuple[int, int], list[int]]] = {}
         for token, word, span in zip(
@@ -140,7 +140,7 @@ def _head(text: str, limit: int) -> str:
     return text[:limit]
 
 
-def _valid_unicode(text: str) -> str:
+def valid_unicode(text: str) -> str:
     """Replace lone surrogates, which broken JSON brings and no tokenizer takes."""
     try:
         text.encode()

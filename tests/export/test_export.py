@@ -1,0 +1,418 @@
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+from sentence_transformers import SparseEncoder
+
+import spladelet_export.export as export_module
+from spladelet import Encoder, SpladeletError
+from spladelet.bundle import Bundle
+from spladelet_export import CheckpointError, ExportError, FidelityError, export_checkpoint
+from spladelet_export.graph import fuse_pooling
+from spladelet_export.texts import built_in_texts
+
+KINDS = ("bert", "distilbert", "bert-max", "bert-sum", "bert-max-twice", "distilbert-prompt")
+SIDES = ("query", "document")
+FILES = ["README.md", "model.onnx", "model.onnx.data", "spladelet.json", "tokenizer.json"]
+
+
+def sentence_transformers_weights(folder, side, texts):
+    model = SparseEncoder(str(folder), device="cpu")
+    encode = model.encode_query if side == "query" else model.encode_document
+    return encode(texts, convert_to_sparse_tensor=False).numpy()
+
+
+def contents(folder):
+    """Return every file below a folder with its bytes."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def shift_bias(graph, by):
+    """Add to the bias of the head, as a mistake in the surgery would."""
+    for tensor in graph.graph.initializer:
+        if tensor.name == "splade/bias":
+            shifted = numpy_helper.to_array(tensor) + np.float32(by)
+            tensor.CopyFrom(numpy_helper.from_array(shifted, tensor.name))
+            return
+    raise AssertionError("the graph has no bias to shift")
+
+
+@pytest.fixture
+def wrong_bias(monkeypatch):
+    """Return `break_by(number)`, which makes the surgery get the bias wrong."""
+
+    def break_by(number):
+        def fuse(graph, *arguments):
+            vocab_size = fuse_pooling(graph, *arguments)
+            shift_bias(graph, number)
+            return vocab_size
+
+        monkeypatch.setattr(export_module, "fuse_pooling", fuse)
+
+    return break_by
+
+
+class TestParity:
+    @pytest.mark.parametrize("side", SIDES)
+    @pytest.mark.parametrize("kind", [*KINDS, "bert-sum-twice"])
+    def test_vectors_are_those_of_sentence_transformers(
+        self, kind, side, checkpoint, bundle, varied_texts, assert_parity
+    ):
+        theirs = sentence_transformers_weights(checkpoint(kind), side, varied_texts)
+
+        assert_parity(Encoder.load(bundle(kind)), side, theirs)
+        # the comparison is worth something: many terms are active, and many are not
+        assert 10 < (theirs > 0).sum(axis=1).mean() < theirs.shape[1] / 2
+
+    def test_a_sum_over_long_texts_is_within_the_tolerance(self, checkpoint, tmp_path):
+        export_checkpoint(checkpoint("bert-sum-long"), tmp_path / "out")
+
+    @pytest.mark.parametrize("kind", ["bert", "bert-sum"])
+    @pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u200b\ufeff", "\x00\x01"])
+    def test_a_text_without_content_has_no_terms(self, kind, text, bundle):
+        encoder = Encoder.load(bundle(kind))
+
+        # torch gives [CLS] and [SEP] weights even then; an empty query should find nothing
+        assert encoder.encode_query(text).active_dims == 0
+        assert encoder.encode_document(text).active_dims == 0
+
+    def test_a_prompt_is_content(self, checkpoint, bundle):
+        theirs = sentence_transformers_weights(checkpoint("distilbert-prompt"), "query", [""])
+
+        ours = Encoder.load(bundle("distilbert-prompt")).encode_query("")
+
+        assert ours.term_ids.tolist() == np.flatnonzero(theirs[0]).tolist()
+
+    def test_a_prompt_changes_its_side_alone(self, bundle):
+        plain, prompted = (Encoder.load(bundle(k)) for k in ("distilbert", "distilbert-prompt"))
+
+        assert prompted.encode_query("river") == plain.encode_query("the question: river")
+        assert prompted.encode_document("river") == plain.encode_document("river")
+
+    def test_a_checkpoint_in_half_precision_gives_a_bundle_of_half_the_size(
+        self, edited, bundle, tmp_path, assert_parity
+    ):
+        import torch
+        from transformers import AutoModelForMaskedLM
+
+        folder = edited("bert", {})
+        model = AutoModelForMaskedLM.from_pretrained(folder)
+        model.to(torch.float16).save_pretrained(folder)
+        texts = ["river", "the cat sat on the mat"]
+
+        export_checkpoint(folder, tmp_path / "out")
+
+        sizes = [(f / "model.onnx.data").stat().st_size for f in (tmp_path / "out", bundle("bert"))]
+        assert sizes[0] < 0.6 * sizes[1]
+        rounded = SparseEncoder(
+            str(folder), device="cpu", model_kwargs={"torch_dtype": torch.float32}
+        )
+        theirs = rounded.encode(texts, convert_to_sparse_tensor=False).numpy()
+        assert_parity(Encoder.load(tmp_path / "out"), "query", theirs, texts)
+
+    def test_a_tokenizer_with_more_terms_than_the_model_is_refused(self, edited, tmp_path):
+        from transformers import AutoTokenizer
+
+        folder = edited("bert", {})
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.add_tokens(["gloxinia"])  # without model.resize_token_embeddings
+        tokenizer.save_pretrained(folder)
+
+        with pytest.raises(CheckpointError):
+            export_checkpoint(folder, tmp_path / "out")
+
+
+class TestBundle:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_it_is_whole_and_intact(self, kind, bundle):
+        opened = Bundle.open(bundle(kind))
+
+        opened.verify()
+        assert sorted(path.name for path in bundle(kind).iterdir()) == FILES
+        assert sorted(opened.description.files) == [
+            "model.onnx",
+            "model.onnx.data",
+            "tokenizer.json",
+        ]
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_the_fidelity_is_in_the_description(self, kind, bundle):
+        found = Bundle.open(bundle(kind)).description.fidelity
+
+        assert found["reference"] == "torch, float32"
+        assert found["texts"] == len(built_in_texts()) > 50
+        assert 0 <= found["max_abs_difference"] <= 1e-4
+        assert found["flipped_above_tolerance"] == 0
+        assert found["active_dims_difference"] <= 2  # terms of hardly any weight
+        assert found["top_overlap"] > 0.99
+        assert 10 < found["active_dims"] < 150
+
+    def test_what_is_returned_is_what_is_written(self, checkpoint, tmp_path):
+        texts = ["one more text", "and another"]
+
+        returned = export_checkpoint(checkpoint("bert"), tmp_path / "out", name="Tiny", texts=texts)
+
+        assert returned == Bundle.open(tmp_path / "out").description
+        assert returned.name == "Tiny"
+        assert returned.fidelity["texts"] == len(built_in_texts()) + 2
+
+    def test_it_says_where_it_comes_from_and_what_made_it(self, edited, tmp_path):
+        folder = edited("bert-max", {"README.md": "---\nlicense: cc-by-nc-4.0\n---\n"})
+
+        description = export_checkpoint(folder, tmp_path / "out")
+
+        assert description.name == "edited"
+        assert description.source == {
+            "checkpoint": "edited",
+            "revision": None,
+            "license": "cc-by-nc-4.0",
+        }
+        assert description.vocab_size == 300
+        assert description.exporter["opset"] == 18
+        assert set(description.exporter) > {"spladelet", "torch", "transformers", "onnx"}
+        card = (tmp_path / "out/README.md").read_text()
+        assert card.startswith("---\nlicense: cc-by-nc-4.0\n")
+        assert f"on {len(built_in_texts())} texts" in card
+        assert "nan" not in card
+
+    def test_two_exports_of_a_checkpoint_are_the_same_to_the_byte(
+        self, checkpoint, bundle, tmp_path
+    ):
+        again = export_checkpoint(checkpoint("bert"), tmp_path / "out")
+
+        assert again.fingerprint == Bundle.open(bundle("bert")).fingerprint
+        assert contents(tmp_path / "out") == contents(bundle("bert"))
+
+    def test_the_fingerprint_is_that_of_the_vectors_not_of_the_folder(self, bundle):
+        plain, sparse_encoder = (Bundle.open(bundle(kind)) for kind in ("bert", "bert-max"))
+
+        assert plain.fingerprint == sparse_encoder.fingerprint
+
+    def test_checkpoints_of_other_meaning_have_other_fingerprints(self, bundle):
+        kinds = [kind for kind in KINDS if kind != "bert-max"]  # means the same as "bert"
+
+        assert len({Bundle.open(bundle(kind)).fingerprint for kind in kinds}) == len(kinds)
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+    def test_all_may_read_it(self, checkpoint, tmp_path):
+        before = os.umask(0o022)
+        try:
+            export_checkpoint(checkpoint("bert"), tmp_path / "out")
+        finally:
+            os.umask(before)
+
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path).rglob("*")}
+        assert modes.pop("out") == 0o755
+        assert modes == dict.fromkeys(FILES, 0o644)
+
+    def test_it_works_wherever_it_is_moved(self, bundle, tmp_path):
+        before = Encoder.load(bundle("bert")).encode_query("river")
+        shutil.copytree(bundle("bert"), tmp_path / "elsewhere")
+
+        assert Encoder.load(tmp_path / "elsewhere").encode_query("river") == before
+
+
+class TestOutput:
+    def test_steps_are_reported_in_order(self, checkpoint, tmp_path):
+        steps = []
+
+        export_checkpoint(checkpoint("bert"), tmp_path / "out", report=steps.append)
+
+        assert steps == [
+            "reading the checkpoint",
+            "exporting the graph",
+            "fusing the pooling into it",
+            "comparing with torch, float32",
+        ]
+
+    def test_missing_folders_above_are_made(self, checkpoint, tmp_path):
+        export_checkpoint(checkpoint("bert"), str(tmp_path / "a/b/out"))
+
+        assert sorted(path.name for path in (tmp_path / "a/b/out").iterdir()) == FILES
+        assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["out"]
+
+    def test_an_empty_folder_is_filled(self, checkpoint, tmp_path):
+        (tmp_path / "out").mkdir()
+
+        export_checkpoint(checkpoint("bert"), tmp_path / "out")
+
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
+
+    def test_a_bundle_is_replaced_as_a_whole(self, checkpoint, bundle, tmp_path):
+        shutil.copytree(bundle("distilbert"), tmp_path / "out")
+        (tmp_path / "out/leftover.txt").write_text("of the old one")
+
+        export_checkpoint(checkpoint("bert"), tmp_path / "out")
+
+        assert contents(tmp_path / "out") == contents(bundle("bert"))
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    def test_another_folder_is_refused_before_any_work(self, checkpoint, tmp_path):
+        (tmp_path / "notes.txt").write_text("mine")
+        steps = []
+
+        with pytest.raises(ExportError, match=r"exists and is not a bundle\. Give the name of a"):
+            export_checkpoint(checkpoint("bert"), tmp_path, report=steps.append)
+
+        assert contents(tmp_path) == {"notes.txt": b"mine"}
+        assert steps == []
+
+    def test_a_file_is_refused(self, checkpoint, tmp_path):
+        (tmp_path / "out").write_text("mine")
+
+        with pytest.raises(ExportError, match="exists and is not a bundle"):
+            export_checkpoint(checkpoint("bert"), tmp_path / "out")
+
+        assert contents(tmp_path) == {"out": b"mine"}
+
+    def test_a_place_below_a_file_is_refused(self, checkpoint, tmp_path):
+        (tmp_path / "file").write_text("mine")
+
+        with pytest.raises(ExportError, match=r"cannot write .*Nothing was left behind"):
+            export_checkpoint(checkpoint("bert"), tmp_path / "file/out")
+
+        assert contents(tmp_path) == {"file": b"mine"}
+
+
+class TestFailure:
+    @pytest.mark.parametrize("shift", [0.01, -0.01, 3.0])
+    def test_vectors_that_differ_leave_nothing_behind(
+        self, shift, checkpoint, tmp_path, wrong_bias
+    ):
+        wrong_bias(shift)
+
+        with pytest.raises(
+            FidelityError, match=r"differ from torch by up to .*Nothing was written"
+        ):
+            export_checkpoint(checkpoint("bert"), tmp_path / "out")
+
+        assert list(tmp_path.iterdir()) == []
+
+    def test_the_bundle_that_was_there_survives(self, checkpoint, bundle, tmp_path, wrong_bias):
+        shutil.copytree(bundle("bert"), tmp_path / "out")
+        wrong_bias(0.01)
+
+        with pytest.raises(FidelityError):
+            export_checkpoint(checkpoint("bert"), tmp_path / "out")
+
+        assert contents(tmp_path / "out") == contents(bundle("bert"))
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    def test_a_bundle_that_gives_no_terms_at_all_is_noticed(self, checkpoint, tmp_path, wrong_bias):
+        wrong_bias(-1000)
+
+        with pytest.raises(FidelityError):
+            export_checkpoint(checkpoint("bert"), tmp_path / "out")
+
+    def test_folders_made_above_go_again(self, checkpoint, tmp_path, wrong_bias):
+        wrong_bias(0.01)
+
+        with pytest.raises(FidelityError):
+            export_checkpoint(checkpoint("bert"), tmp_path / "a/b/out")
+
+        assert list(tmp_path.iterdir()) == []
+
+    def test_weights_that_are_no_numbers_leave_nothing_behind(self, edited, tmp_path):
+        from safetensors.torch import load_file, save_file
+
+        folder = edited("bert", {})
+        weights = load_file(folder / "model.safetensors")
+        weights["cls.predictions.bias"][7] = float("nan")
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+        with pytest.raises(SpladeletError, match="nan"):
+            export_checkpoint(folder, tmp_path / "out")
+
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("tokenizer.json", "{"),
+            ("tokenizer.json", "{}"),
+            ("tokenizer_config.json", {"tokenizer_class": "NoSuchTokenizer"}),
+        ],
+        ids=["cut", "empty", "unknown-class"],
+    )
+    def test_a_tokenizer_that_cannot_be_loaded(self, name, content, edited, tmp_path):
+        folder = edited("bert", {name: content})
+
+        with pytest.raises(CheckpointError, match="tokenizer"):
+            export_checkpoint(folder, tmp_path / "out")
+
+    def test_a_text_with_a_lone_surrogate_is_compared_like_any(self, checkpoint, tmp_path):
+        export_checkpoint(checkpoint("bert"), tmp_path / "out", texts=["a \ud800 b"])
+
+
+# Runs in a process of its own, whose files cannot grow: the same error as a full disk, at two
+# moments: while the graph is written for us, and while the bundle is.
+_FULL_DISK = """
+import json, resource, sys
+from pathlib import Path
+from spladelet_export import ExportError, export_checkpoint
+
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+def export(moment):
+    def report(step):
+        if step.startswith(moment):
+            limit(100_000)
+    folder = Path(sys.argv[2]) / moment
+    folder.mkdir()
+    try:
+        export_checkpoint(sys.argv[1], folder / "out", report=report)
+        outcome = "exported"
+    except ExportError as error:
+        outcome = f"ExportError: {error}"
+    except OSError as error:
+        outcome = f"OSError: {error}"
+    limit(resource.RLIM_INFINITY)
+    return [outcome, [str(path) for path in folder.iterdir()]]
+
+moments = ("fusing the pooling into it", "exporting the graph")
+print(json.dumps({moment: export(moment) for moment in moments}))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no RLIMIT_FSIZE")
+class TestFullDisk:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def outcomes(cls, checkpoint, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("full")
+        command = [sys.executable, "-c", _FULL_DISK, str(checkpoint("bert")), str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    def test_while_the_bundle_is_written(self, outcomes):
+        outcome, left = outcomes["fusing the pooling into it"]
+
+        assert outcome.startswith("ExportError: cannot write ")
+        assert outcome.endswith("File too large. Nothing was left behind.")
+        assert left == []
+
+    def test_while_the_graph_is_written(self, outcomes):
+        outcome, left = outcomes["exporting the graph"]
+
+        assert left == []
+        assert outcome.startswith("ExportError: ")
+
+
+def test_the_built_in_texts_cover_what_they_say():
+    texts = built_in_texts()
+
+    assert len(set(texts)) == len(texts) > 50
+    assert min(map(len, texts)) == 1
+    assert max(len(text.split()) for text in texts) >= 700
+    assert any(ord(character) > 0x1F000 for text in texts for character in text)

@@ -1,0 +1,241 @@
+"""The index: exact search in memory and on disk, in a fixed order, for vectors of one model."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spladelet import Document, Hit, Index, SparseVector, SparseVectors
+from spladelet.errors import DuplicateIdError, IndexNotFoundError, InputError, ModelMismatchError
+
+VOCAB = 12
+# Few different weights, so that ties are common.
+WEIGHTS = st.sampled_from([0.25, 0.5, 1.0, 3.0])
+MAPPINGS = st.dictionaries(st.integers(0, VOCAB - 1), WEIGHTS, max_size=6)
+CORPORA = st.lists(MAPPINGS, max_size=12)
+
+
+def vector(mapping, model=None):
+    return SparseVector.from_dict(mapping, VOCAB, model)
+
+
+def vectors(mappings, model=None):
+    return SparseVectors.from_rows([vector(m, model) for m in mappings], VOCAB, model)
+
+
+def by_brute_force(corpus, query, k):
+    """Return (number, score), best first; the weights above make every sum exact."""
+    scores = [sum(query[t] * w for t, w in row.items() if t in query) for row in corpus]
+    found = [(number, score) for number, score in enumerate(scores) if score > 0]
+    return sorted(found, key=lambda hit: (-hit[1], hit[0]))[:k]
+
+
+def numbers_and_scores(hits):
+    return [(hit.number, hit.score) for hit in hits]
+
+
+@given(CORPORA, MAPPINGS, st.integers(1, 15))
+def test_search_is_brute_force(corpus, query, k):
+    index = Index.build(vectors(corpus))
+
+    hits = index.search(vector(query), k)
+
+    assert numbers_and_scores(hits) == by_brute_force(corpus, query, k)
+
+
+@settings(max_examples=30)
+@given(corpus=CORPORA, query=MAPPINGS)
+def test_a_saved_index_gives_the_same_hits(tmp_path_factory, corpus, query):
+    documents = [Document(f"d{n}", f"text {n} ☃", "Title") for n in range(len(corpus))]
+    index = Index.build(vectors(corpus, "m"), documents, model_name="toy")
+    folder = tmp_path_factory.mktemp("saved") / "index"
+
+    index.save(folder)
+    opened = Index.open(folder)
+
+    assert opened.search(vector(query), 20) == index.search(vector(query), 20)
+    assert [opened.document(n) for n in range(len(opened))] == documents
+    assert (opened.model, opened.model_name, opened.vocab_size) == ("m", "toy", VOCAB)
+    assert (len(opened), opened.postings) == (len(index), index.postings)
+
+
+def test_a_hit_is_its_document_with_a_score():
+    index = Index.build(
+        vectors([{1: 2.0}, {2: 0.5}]), [Document("a", "A"), Document("b", "B", "T")]
+    )
+
+    assert index.search(vector({2: 3.0})) == [Hit("b", 1.5, "B", "T", 1)]
+    assert index.document(1) == Document("b", "B", "T")
+
+
+def test_texts_get_their_number_as_id():
+    index = Index.build(vectors([{1: 1.0}, {2: 1.0}]), ["one", "two"])
+
+    assert index.search(vector({2: 1.0})) == [Hit("1", 1.0, "two", "", 1)]
+
+
+def test_without_documents_hits_have_numbers_alone():
+    index = Index.build(vectors([{1: 1.0}, {2: 1.0}]))
+
+    assert index.search(vector({2: 1.0})) == [Hit("1", 1.0, "", "", 1)]
+
+
+def test_documents_may_come_from_a_generator():
+    index = Index.build(vectors([{1: 1.0}]), (text for text in ["one"]))
+
+    assert index.document(0).text == "one"
+
+
+def test_equal_scores_come_in_the_order_of_the_documents():
+    index = Index.build(vectors([{1: 1.0}] * 9 + [{1: 2.0}]))
+
+    assert [hit.number for hit in index.search(vector({1: 1.0}), 4)] == [9, 0, 1, 2]
+
+
+def test_a_k_beyond_the_matches_returns_the_matches():
+    index = Index.build(vectors([{1: 1.0}, {2: 1.0}, {1: 2.0}]))
+
+    assert [hit.number for hit in index.search(vector({1: 1.0}), 10**9)] == [2, 0]
+
+
+def test_documents_without_a_shared_term_are_never_returned():
+    index = Index.build(vectors([{1: 1.0}, {}, {2: 1.0}]))
+
+    assert index.search(vector({5: 1.0}), 3) == []
+    assert index.search(vector({}), 3) == []
+    assert index.search_many([vector({}), vector({2: 1.0})], 3) == [
+        [],
+        [Hit("2", 1.0, "", "", 2)],
+    ]
+
+
+def test_an_empty_index_finds_nothing_in_memory_or_on_disk(tmp_path):
+    index = Index.build(vectors([]), [])
+    index.save(tmp_path / "index")
+
+    for empty in (index, Index.open(tmp_path / "index")):
+        assert len(empty) == empty.postings == 0
+        assert empty.search(vector({1: 1.0})) == []
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_a_k_below_one_is_refused(k):
+    index = Index.build(vectors([{1: 1.0}]))
+
+    with pytest.raises(InputError, match=f"k is {k}; expected at least 1"):
+        index.search(vector({1: 1.0}), k)
+    with pytest.raises(InputError, match=f"k is {k}"):
+        index.search_many([], k)
+
+
+def test_an_id_given_twice_names_both_documents():
+    documents = [Document("a", "one"), Document("b", "two"), Document("a", "three")]
+
+    with pytest.raises(DuplicateIdError, match=r"documents 0 and 2 .* both have id 'a'"):
+        Index.build(vectors([{}, {}, {}]), documents)
+
+
+def test_a_number_as_id_counts_too():
+    with pytest.raises(DuplicateIdError, match=r"documents 0 and 1 .* '1'"):
+        Index.build(vectors([{}, {}]), [Document("1", "one"), "two"])
+
+
+@pytest.mark.parametrize("documents", [[], ["one"], ["one", "two", "three"]])
+def test_as_many_documents_as_vectors_are_wanted(documents):
+    with pytest.raises(InputError, match=f"2 vectors came with {len(documents)} documents"):
+        Index.build(vectors([{1: 1.0}, {2: 1.0}]), documents)
+
+
+def test_one_str_is_no_list_of_documents():
+    with pytest.raises(InputError, match="documents is one str"):
+        Index.build(vectors([{1: 1.0}, {2: 1.0}]), "ab")
+
+
+@pytest.mark.parametrize("number", [-1, 2])
+def test_a_document_number_out_of_range_is_refused(number):
+    with pytest.raises(InputError, match=f"{number} is not between 0 and 1"):
+        Index.build(vectors([{}, {}])).document(number)
+
+
+@given(CORPORA, st.lists(MAPPINGS, max_size=8), st.sampled_from([None, 1, 2, 7]))
+@settings(max_examples=30)
+def test_search_many_is_search_for_each_on_any_number_of_threads(corpus, queries, threads):
+    index = Index.build(vectors(corpus))
+    rows = vectors(queries)
+
+    found = index.search_many(rows, 4, threads=threads)
+
+    assert found == [index.search(query, 4) for query in rows]
+
+
+def test_search_many_refuses_fewer_threads_than_one():
+    with pytest.raises(InputError, match="threads is 0"):
+        Index.build(vectors([{}])).search_many([], threads=0)
+
+
+def test_a_query_of_another_model_is_refused(tmp_path):
+    index = Index.build(vectors([{1: 1.0}], "a" * 64))
+    index.save(tmp_path / "index")
+
+    for built in (index, Index.open(tmp_path / "index")):
+        with pytest.raises(ModelMismatchError, match="bbbbbbbbbbbb and of model aaaaaaaaaaaa"):
+            built.search(vector({1: 1.0}, "b" * 64))
+        with pytest.raises(ModelMismatchError, match="over 99 and 12 terms"):
+            built.search_many([SparseVector([1], [1.0], 99)])
+
+
+def test_vectors_of_unknown_models_are_searched():
+    known, unknown = Index.build(vectors([{1: 1.0}], "a")), Index.build(vectors([{1: 1.0}]))
+
+    assert known.search(vector({1: 1.0})) == unknown.search(vector({1: 1.0}, "b"))
+    assert known.search(vector({1: 1.0}, "a")) == known.search(vector({1: 1.0}))
+
+
+def test_an_opened_index_stays_on_disk(tmp_path):
+    Index.build(vectors([{1: 1.0}, {2: 1.0}])).save(tmp_path / "index")
+    postings = Index.open(tmp_path / "index")._postings
+
+    for array in (postings.term_offsets, postings.numbers, postings.weights):
+        assert isinstance(array.base, np.memmap)
+
+
+def state(folder):
+    """Return what stands in a folder, and when each thing was last changed."""
+    return {path: os.stat(path).st_mtime_ns for path in [folder, *folder.rglob("*")]}
+
+
+def test_opening_and_searching_change_nothing_on_disk(tmp_path):
+    folder = tmp_path / "index"
+    Index.build(vectors([{1: 1.0}, {2: 1.0}])).save(folder)
+    before = state(tmp_path)
+
+    index = Index.open(folder)
+    index.search(vector({1: 1.0}))
+    index.document(1)
+
+    assert state(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", ["none", "file", "folder"])
+def test_where_no_index_is_none_is_found(tmp_path, place):
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(IndexNotFoundError, match="spladelet index FILE"):
+        Index.open(tmp_path / place)
+
+
+def test_real_vectors_are_searched_as_brute_force_has_it(encoder):
+    texts = ["The cat purrs.", "Yeast makes dough rise.", "", "Kittens and cats.", "Snow falls."]
+    rows = encoder.encode_documents(texts)
+    query = encoder.encode_query("cat")
+    index = Index.build(rows, texts)
+
+    hits = index.search(query)
+
+    assert {hit.text for hit in hits[:2]} == {"The cat purrs.", "Kittens and cats."}
+    for hit in hits:
+        assert hit.score == pytest.approx(query.dot(rows[hit.number]), rel=1e-5)
+    assert len(hits) == sum(query.dot(row) > 0 for row in rows)
