@@ -23,9 +23,16 @@ terms out, with ONNX Runtime and without PyTorch.
 | longest text | {max_length} tokens |
 | weights | {weights} |
 
-Against {reference}, on {texts} texts: largest difference of a weight {max_abs_difference:.1e};
-{flipped_above_tolerance} terms above 1e-4 on one side only; of the ten heaviest terms
-{top_overlap:.1%} the same; {active_dims:.0f} terms a text on average.
+float32 against {reference}, on {texts} texts: largest difference of a weight
+{max_abs_difference:.1e}; {flipped_above_tolerance} terms above 1e-4 on one side only; of the ten
+heaviest terms {top_overlap:.1%} the same; {active_dims:.0f} terms a text on average.
+"""
+
+_INT8 = """
+int8 ({recipe}) against float32, on {queries} queries ({sets}): of the ten best documents
+{top10_overlap:.1%} the same; nDCG@10 {ndcg:.3f} for {ndcg_reference:.3f}, ratio {ndcg_ratio:.3f}
+({ndcg_ratio_low:.3f} to {ndcg_ratio_high:.3f}); {active_dims:.0f} terms a document for
+{active_dims_reference:.0f}. A text's vector is the same in every batch.
 """
 
 
@@ -41,7 +48,7 @@ def model_card(description: Description) -> str:
         "active_dims": float("nan"),
         **description.fidelity,
     }
-    return _CARD.format(
+    card = _CARD.format(
         name=description.name,
         license=source.get("license") or "unknown",
         checkpoint=source.get("checkpoint"),
@@ -53,3 +60,11 @@ def model_card(description: Description) -> str:
         weights=description.quantization.get("weights"),
         **figures,
     )
+    attempts = description.quantization.get("attempts")
+    return card + (_INT8.format(**_int8_figures(description)) if attempts else "")
+
+
+def _int8_figures(description: Description) -> dict[str, object]:
+    quantization = description.quantization
+    sets = ", ".join(quantization["evaluated_on"])
+    return {**quantization["attempts"][-1], "sets": sets}

@@ -40,7 +40,7 @@ from spladelet_export.fidelity import (
     measure,
 )
 from spladelet_export.gate import EvaluationSet, Gate, Limits, built_in_set
-from spladelet_export.graph import BLOCK, compact, fuse_pooling, opset
+from spladelet_export.graph import BLOCK, compact, fuse_pooling, opset, rename_inputs
 from spladelet_export.optimize import fuse_attention
 from spladelet_export.quantize import RECIPES, Calibration, calibrate, quantize
 from spladelet_export.texts import built_in_texts
@@ -169,7 +169,9 @@ def fuse_logits(
     job = _Job(source, words, source.name, reference, (), report)
     with _aside(target) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)
-        return job.run(onnx.load(path), int8, folder, target)
+        graph = onnx.load(path)
+        rename_inputs(graph)
+        return job.run(graph, int8, folder, target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from spladelet.bundle import Semantics
 from spladelet.tokenizer import Tokenizer, valid_unicode
 from spladelet_export.checkpoint import Checkpoint
 from spladelet_export.errors import CheckpointError, FidelityError, GraphError, require
+from spladelet_export.graph import ALIASES, INPUTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -143,11 +144,11 @@ class LogitsReference:
             )
         except Exception as error:
             raise GraphError(f"ONNX Runtime cannot load {graph}: {error}") from error
-        self._inputs = {entry.name for entry in self._session.get_inputs()}
-        known = {"input_ids", "attention_mask", "token_type_ids"}
-        if not {"input_ids", "attention_mask"} <= self._inputs <= known:
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        usual = {ALIASES.get(name, name) for name in self._inputs}
+        if not set(INPUTS) <= usual <= {*INPUTS, "token_type_ids"}:
             raise GraphError(
-                f"{graph} has inputs {', '.join(sorted(self._inputs))}; expected input_ids, "
+                f"{graph} has inputs {', '.join(self._inputs)}; expected input_ids, "
                 "attention_mask and perhaps token_type_ids. Rename them first."
             )
 
@@ -157,9 +158,12 @@ class LogitsReference:
             self._tokenizer, max_length=semantics.max_length, prompt=semantics.prompt
         )
         ids = np.array([tokenizer.tokenize([text])[0].ids], np.int64)
-        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        if "token_type_ids" in self._inputs:
-            feed["token_type_ids"] = np.zeros_like(ids)
+        values = {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),
+            "token_type_ids": np.zeros_like(ids),
+        }
+        feed = {name: values[ALIASES.get(name, name)] for name in self._inputs}
         weights = np.log1p(np.maximum(self._session.run(None, feed)[0][0], 0))
         if semantics.activation == "log1p_log1p":
             weights = np.log1p(weights)

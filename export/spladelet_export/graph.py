@@ -24,6 +24,8 @@ from spladelet.bundle import Semantics
 from spladelet_export.errors import GraphError
 
 INPUTS = ("input_ids", "attention_mask")
+# Other names for the same inputs: TensorFlow's, which some exported checkpoints keep.
+ALIASES = {"input_mask": "attention_mask", "segment_ids": "token_type_ids"}
 OUTPUT = "weights"
 HIDDEN = "splade/hidden"  # what the decoder multiplies, padding replaced
 POOLED = "splade/max"  # the maxima over positions, before the bias
@@ -121,6 +123,15 @@ def compact(model: onnx.ModelProto) -> None:
     """
     _share_decoder(model.graph)
     _store_half_precision(model.graph)
+
+
+def rename_inputs(model: onnx.ModelProto) -> None:
+    """Give inputs their usual names, in place; see `ALIASES`."""
+    for entry in model.graph.input:
+        entry.name = ALIASES.get(entry.name, entry.name)
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = ALIASES.get(name, name)
 
 
 def opset(model: onnx.ModelProto) -> int:

@@ -16,7 +16,7 @@ from spladelet.bundle import Bundle, Semantics
 from spladelet.tokenizer import Tokenizer
 from spladelet_export import FidelityError, export_checkpoint
 from spladelet_export.checkpoint import read_checkpoint
-from spladelet_export.export import Int8
+from spladelet_export.export import Int8, fuse_logits
 from spladelet_export.fidelity import TorchReference
 from spladelet_export.gate import Limits
 from spladelet_export.graph import compact, fuse_pooling
@@ -227,6 +227,22 @@ class TestFuse:
         for text in TEXTS[:10]:
             ours = dense(encoder.encode_documents([text]))[0]
             assert ours == pytest.approx(reference.encode(text, source.document), abs=1e-4)
+
+    def test_inputs_by_their_old_names_are_taken(self, logits, tmp_path):
+        model = onnx.load(logits / "model.onnx")
+        names = {"attention_mask": "input_mask", "token_type_ids": "segment_ids"}
+        for entry in model.graph.input:
+            entry.name = names.get(entry.name, entry.name)
+        for node in model.graph.node:
+            for position, name in enumerate(node.input):
+                node.input[position] = names.get(name, name)
+        onnx.save(model, tmp_path / "old.onnx")
+
+        description = fuse_logits(
+            tmp_path / "old.onnx", logits / "tokenizer.json", tmp_path / "out"
+        )
+
+        assert description.fidelity["max_abs_difference"] <= 1e-4
 
     @pytest.mark.parametrize(
         ("file", "content", "expected"),
