@@ -10,12 +10,29 @@ from typing import TYPE_CHECKING
 from spladelet_export.errors import CheckpointError, ExportError, FidelityError, GraphError
 
 if TYPE_CHECKING:
-    from spladelet_export.export import export_checkpoint
+    from spladelet_export.export import Int8, export_checkpoint, fuse_logits
+    from spladelet_export.gate import Limits
 
-__all__ = ["CheckpointError", "ExportError", "FidelityError", "GraphError", "export_checkpoint"]
+__all__ = [
+    "CheckpointError",
+    "ExportError",
+    "FidelityError",
+    "GraphError",
+    "Int8",
+    "Limits",
+    "export_checkpoint",
+    "fuse_logits",
+]
+
+_HOME = {
+    "Int8": "export",
+    "Limits": "gate",
+    "export_checkpoint": "export",
+    "fuse_logits": "export",
+}
 
 
 def __getattr__(name: str) -> object:
-    if name != "export_checkpoint":
+    if name not in _HOME:
         raise AttributeError(f"module 'spladelet_export' has no attribute {name!r}")
-    return import_module("spladelet_export.export").export_checkpoint
+    return getattr(import_module(f"spladelet_export.{_HOME[name]}"), name)

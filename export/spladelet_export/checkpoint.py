@@ -71,6 +71,7 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
             "`AutoTokenizer.from_pretrained(…).save_pretrained(…)`; if it has none (MeCab, for "
             "example), the model cannot be exported."
         )
+    _check_case(folder)
     semantics = Semantics(
         pooling=_translate(pooling.get("pooling_strategy", "max"), _POOLINGS, "pooling"),
         activation=_translate(
@@ -94,7 +95,7 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
 
 def _locate(checkpoint: str | Path) -> tuple[Path, dict[str, str | None]]:
     folder = Path(checkpoint)
-    if folder.is_dir():
+    if _is_folder(folder):
         return folder, {
             "checkpoint": folder.resolve().name,
             "revision": None,
@@ -121,6 +122,13 @@ def _locate(checkpoint: str | Path) -> tuple[Path, dict[str, str | None]]:
             "accept its terms there and log in with `hf auth login`."
         ) from error
     return folder, {"checkpoint": name, "revision": folder.name, "license": _license(folder)}
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False
 
 
 def _read_modules(top: Path, modules: Any) -> tuple[Path, Mapping[str, Any]]:  # noqa: ANN401
@@ -168,13 +176,16 @@ def _prompts(top: Path) -> Mapping[str, str]:
 
 def _family(config: Mapping[str, Any], folder: Path) -> Family:
     architectures = config.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise CheckpointError(f"{folder} states architectures {architectures!r}; expected a list.")
+    architectures = [str(name) for name in architectures]
     model_type = config.get("model_type")
     if "auto_map" in config:
         raise CheckpointError(
             f"{folder} brings its own code (auto_map in config.json), which is not run. Only "
             "architectures that transformers itself has can be exported."
         )
-    if any("CausalLM" in name for name in architectures):
+    if any("CausalLM" in name or "LMHead" in name for name in architectures):
         raise CheckpointError(
             f"{folder} is a causal language model ({', '.join(architectures)}). SPLADE needs a "
             "masked language model, which sees the words on both sides."
@@ -197,25 +208,52 @@ def _max_length(folder: Path, config: Mapping[str, Any], family: Family) -> int:
     """Return the smallest of the limits that are stated."""
     module = _read_json(folder / "sentence_bert_config.json", dict) or {}
     tokenizer = _read_json(folder / "tokenizer_config.json", dict) or {}
-    stated = [
-        module.get("max_seq_length"),
-        ((module.get("processing_kwargs") or {}).get("text") or {}).get("max_length"),
-        tokenizer.get("model_max_length"),
-    ]
-    positions = config.get("max_position_embeddings")
-    if positions is not None:
-        stated.append(positions - family.reserved_positions)
-    for limit in stated:
-        if limit is not None and not isinstance(limit, (int, float)):
-            raise CheckpointError(
-                f"{folder} states a length limit of {limit!r}; expected a number."
-            )
-    limits = [int(limit) for limit in stated if limit is not None and limit < _NO_LIMIT]
+    stated = {
+        "max_seq_length": module.get("max_seq_length"),
+        "processing_kwargs": _nested(module, "processing_kwargs", "text", "max_length"),
+        "model_max_length": tokenizer.get("model_max_length"),
+        "max_position_embeddings": config.get("max_position_embeddings"),
+    }
+    limits = []
+    for name, limit in stated.items():
+        if limit is None:
+            continue
+        if not isinstance(limit, (int, float)):
+            raise CheckpointError(f"{folder} states {name} {limit!r}; expected a number.")
+        reserved = family.reserved_positions if name == "max_position_embeddings" else 0
+        if limit < _NO_LIMIT:
+            limits.append(int(limit) - reserved)
     return min(limits, default=512)
 
 
-def _translate(value: str, table: Mapping[str, str], what: str) -> str:
-    if value not in table:
+def _nested(settings: Mapping[str, Any], *names: str) -> Any:  # noqa: ANN401
+    """Return the value below the names; None where one is missing or holds something else."""
+    value: Any = settings
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _check_case(folder: Path) -> None:
+    """Refuse a lowercasing that only sentence-transformers would do, outside the tokenizer."""
+    settings = _read_json(folder / "sentence_bert_config.json", dict) or {}
+    if settings.get("do_lower_case") is not True:
+        return
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:
+        raise CheckpointError(f"{folder}/tokenizer.json is no tokenizer: {error}.") from error
+    if tokenizer.encode("RIVER Stone").ids != tokenizer.encode("river stone").ids:
+        raise CheckpointError(
+            f"{folder} has do_lower_case in sentence_bert_config.json, and a tokenizer that keeps "
+            "capitals. Put a Lowercase normalizer into tokenizer.json, or set it to false."
+        )
+
+
+def _translate(value: object, table: Mapping[str, str], what: str) -> str:
+    if not isinstance(value, str) or value not in table:
         raise CheckpointError(f"{what} {value!r} is not one of {', '.join(table)}.")
     return table[value]
 

@@ -46,7 +46,7 @@ def _export(options: argparse.Namespace) -> Description:
 
 
 def _fuse(options: argparse.Namespace) -> Description:
-    require("onnx")
+    require("onnx", extra="fuse")
     from spladelet_export.export import fuse_logits
 
     return fuse_logits(
@@ -140,7 +140,7 @@ def _fuse_parser() -> argparse.ArgumentParser:
 
 
 def _add_int8(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("int8", "a third of the size and more than twice the speed")
+    add = parser.add_argument_group("int8", "a quarter of the size and more than twice the speed")
     add.add_argument("--int8", action="store_true", help="quantize; retrieval is the gate")
     add.add_argument(
         "--calibration",

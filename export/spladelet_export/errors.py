@@ -28,13 +28,13 @@ class FidelityError(ExportError):
     """The bundle's vectors differ from the reference's."""
 
 
-def require(*packages: str) -> None:
-    """Raise MissingDependencyError unless all packages of the extra `export` are there."""
+def require(*packages: str, extra: str = "export") -> None:
+    """Raise MissingDependencyError unless all packages of an extra are there."""
     for package in packages:
         try:
             import_module(package)
         except ModuleNotFoundError as error:
             raise MissingDependencyError(
                 f"exporting needs {error.name}, which is not installed. Install the exporter with "
-                "`pip install 'spladelet[export]'`."
+                "`pip install 'spladelet[{extra}]'`."
             ) from error

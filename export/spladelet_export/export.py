@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -64,7 +64,7 @@ class Int8:
             documents.
         sets: What the gate asks; empty means the built-in documents and questions.
         limits: What must be reached.
-        force: Write the most faithful model even if it misses the limits.
+        force: Write the last recipe's model even if none passes.
     """
 
     calibration: Sequence[str] = ()
@@ -307,12 +307,16 @@ class _Job:
 
 
 def _check_target(target: Path) -> None:
-    if target.exists() and not (target / DESCRIPTION).is_file():
-        if not target.is_dir() or any(target.iterdir()):
+    try:
+        taken = target.exists() and not (target / DESCRIPTION).is_file()
+        fixed = target.exists() and (target.samefile(Path.cwd()) or target.is_mount())
+        if fixed or (taken and (not target.is_dir() or any(target.iterdir()))):
             raise ExportError(
-                f"{target} exists and is not a bundle. Give the name of a new folder, or of a "
-                "bundle to replace."
+                f"{target} exists and is not a bundle. Give the name of a new "
+                "folder, or of a bundle to replace."
             )
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{str(target)[:80]!r} cannot be a bundle's folder: {error}.") from error
 
 
 @contextmanager
@@ -326,7 +330,8 @@ def _aside(target: Path) -> Iterator[Path]:
                 yield Path(name)
     except BaseException:
         for folder in made:
-            folder.rmdir()
+            with suppress(OSError):
+                folder.rmdir()
         raise
 
 
@@ -345,7 +350,11 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
 
     Its own truncation and padding go, too: the runtime sets them, and others would be misled.
     """
-    content = json.loads(source.read_text(encoding="utf-8")) | {"truncation": None, "padding": None}
+    try:
+        content = json.loads(source.read_text(encoding="utf-8"))
+        content |= {"truncation": None, "padding": None}
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{source} is no tokenizer: {error}. Get it again.") from error
     target.write_text(
         json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
@@ -385,6 +394,12 @@ def _missed(attempts: Sequence[dict[str, Any]], limits: Limits) -> str:
 
 
 def _move(bundle: Path, target: Path, aside: Path) -> None:
+    replaced = aside / "replaced"
     if target.exists():
-        target.rename(aside / "replaced")
-    bundle.rename(target)
+        target.rename(replaced)
+    try:
+        bundle.rename(target)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(target)
+        raise

@@ -111,17 +111,19 @@ def read_set(folder: Path) -> EvaluationSet:
             for row in csv.DictReader(file, delimiter="\t"):
                 grades = relevant.setdefault(row["query-id"], {})
                 grades[row["corpus-id"]] = int(row["score"])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise ExportError(
             f"{folder} is no evaluation set ({type(error).__name__}: {error}). Expected BEIR's "
             "layout: corpus.jsonl, queries.jsonl, qrels/test.tsv."
         ) from error
     texts = {query.id: query.text for query in read_documents(folder / "queries.jsonl")}
+    queries = {query: texts[query] for query in relevant if query in texts}
+    if not queries:
+        raise ExportError(
+            f"{folder}: no query of queries.jsonl is in qrels/test.tsv. Their ids must be the same."
+        )
     return EvaluationSet(
-        folder.name,
-        list(read_documents(folder / "corpus.jsonl")),
-        {query: texts[query] for query in relevant if query in texts},
-        relevant,
+        folder.name, list(read_documents(folder / "corpus.jsonl")), queries, relevant
     )
 
 

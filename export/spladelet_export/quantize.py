@@ -1,4 +1,4 @@
-"""int8: a third of the size and more than twice the speed, the same vector in every batch.
+"""int8: a quarter of the size and more than twice the speed, the same vector in every batch.
 
 Weights are int8 with a scale for each output; activations are uint8. A scale taken over a whole
 batch, as dynamic quantization has it, makes a text's vector depend on its neighbours. Here a scale

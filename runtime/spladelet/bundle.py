@@ -3,8 +3,8 @@
 A bundle is a folder, or a .zip of one, that is complete by itself:
 
     spladelet.json      the description: semantics, provenance, fidelity, size and hash of each file
-    model.onnx          int64 input_ids, attention_mask [batch, length] -> float32 weights
-                        [batch, vocab_size]; large models keep their weights in model.onnx.data
+    model.onnx          int64 input_ids, attention_mask [batch, length], padded at the end ->
+                        float32 weights [batch, vocab_size]; its tensors are in model.onnx.data
     tokenizer.json      truncation and padding are set by the runtime, never by the file
     README.md           the model card
 
@@ -19,6 +19,7 @@ import shutil
 import tempfile
 import weakref
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
@@ -38,7 +39,8 @@ GRAPH_DATA = "model.onnx.data"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 
-_MAX_DESCRIPTION_BYTES = 4 << 20
+MAX_DESCRIPTION_BYTES = 4 << 20
+MAX_BYTES = 16 << 30  # of a bundle that is unpacked or downloaded
 _CHUNK = 1 << 20
 
 POOLINGS = ("max", "sum")
@@ -87,6 +89,10 @@ class FileEntry:
 
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        if type(self.size) is not int or self.size < 0 or not isinstance(self.sha256, str):
+            raise ValueError(f"size {self.size!r} and sha256 {self.sha256!r:.80} of a file")
 
     @classmethod
     def of(cls, path: Path) -> "FileEntry":
@@ -256,17 +262,23 @@ class Bundle:
         try:
             with zipfile.ZipFile(archive) as packed:
                 description = _unpack(packed, archive, target)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
             shutil.rmtree(target, ignore_errors=True)
             raise BundleFileError(
                 f"{archive} is no .zip, or damaged ({error}). Copy or download it again, or pass "
                 "the bundle's folder."
             ) from error
+        except OSError as error:
+            shutil.rmtree(target, ignore_errors=True)
+            raise BundleFileError(
+                f"{archive} cannot be unpacked: {error.strerror or error}. Unpack it yourself and "
+                "pass the folder."
+            ) from error
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise
         bundle = cls(target, description)
-        weakref.finalize(bundle, shutil.rmtree, target, ignore_errors=True)
+        weakref.finalize(bundle, _discard, target, os.getpid())
         return bundle
 
     @property
@@ -332,6 +344,12 @@ def inside(folder: Path, name: str, root: Path | None = None) -> Path:
     return path
 
 
+def _discard(folder: Path, owner: int) -> None:
+    """Remove an unpacked bundle, unless a fork of its process ends: the others still need it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _unpack(packed: zipfile.ZipFile, archive: Path, target: Path) -> Description:
     names = {info.filename: info for info in packed.infolist()}
     heads = [name for name in names if PurePosixPath(name).name == DESCRIPTION]
@@ -341,6 +359,11 @@ def _unpack(packed: zipfile.ZipFile, archive: Path, target: Path) -> Description
     _check_description_size(f"{archive}/{head}", names[head].file_size)
     prefix = head.removesuffix(DESCRIPTION)
     description = Description.from_json(packed.read(head), f"{archive}/{head}")
+    if (total := sum(entry.size for entry in description.files.values())) > MAX_BYTES:
+        raise BundleFileError(
+            f"{archive} lists {total} bytes; at most {MAX_BYTES} are unpacked. Unpack it yourself "
+            "and pass the folder."
+        )
     for name, entry in description.files.items():
         info = names.get(prefix + name)
         if info is None or info.file_size != entry.size:
@@ -356,9 +379,9 @@ def _unpack(packed: zipfile.ZipFile, archive: Path, target: Path) -> Description
 
 
 def _check_description_size(where: str, size: int) -> None:
-    if size > _MAX_DESCRIPTION_BYTES:
+    if size > MAX_DESCRIPTION_BYTES:
         raise BundleFormatError(
-            f"{where} has {size} bytes; a description has at most {_MAX_DESCRIPTION_BYTES}."
+            f"{where} has {size} bytes; a description has at most {MAX_DESCRIPTION_BYTES}."
         )
 
 

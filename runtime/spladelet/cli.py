@@ -1,6 +1,7 @@
 """The command `spladelet`: one function per subcommand, each a thin twin of a method."""
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -32,6 +33,10 @@ _QUESTIONS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 for an error, 2 for wrong usage."""
+    for stream, errors in ((sys.stdin, "strict"), (sys.stdout, "replace")):
+        # Windows would read and write files in its own code page.
+        if os.name == "nt" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors=errors)
     options = _parser().parse_args(arguments)
     try:
         with _notes():
@@ -43,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has gone, as with `| head`; keep Python from flushing into the pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print(f"error: {error}. Mend that and try again.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0
@@ -112,9 +120,9 @@ def _search(options: argparse.Namespace) -> None:
     else:
         index = _build(encoder, options.index, options)
     queries = [d.text for d in _texts(["-"])] if options.query == "-" else [options.query]
-    for query, found in zip(
-        queries, index.search_many(encoder.encode_queries(queries), options.k), strict=True
-    ):
+    vectors = encoder.encode_queries(queries)
+    hits = index.search_many(vectors, options.k, threads=options.threads)
+    for query, found in zip(queries, hits, strict=True):
         if options.json:
             _print_json([_hit_json(hit) for hit in found])
             continue
@@ -125,9 +133,12 @@ def _search(options: argparse.Namespace) -> None:
 
 def _explain(options: argparse.Namespace) -> None:
     document: str | Document = options.document
+    encoder = _encoder(options)
     if options.index is not None:
-        document = _find(Index.open(options.index), options.document)
-    result = _encoder(options).explain(options.query, document)
+        index = Index.open(options.index)
+        index.check_model(encoder.encode_query(options.query))
+        document = _find(index, options.document)
+    result = encoder.explain(options.query, document)
     if options.json:
         _print_json(asdict(result))
     else:
@@ -323,9 +334,16 @@ def _command(
     return command
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def _add_top(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--top", type=int, default=10, metavar="N", help="terms shown (default: 10)"
+        "--top", type=_positive, default=10, metavar="N", help="terms shown (default: 10)"
     )
 
 

@@ -69,7 +69,7 @@ def _parse(file: IO[str], name: str) -> Iterator[Document]:
     as_json: bool | None = None
     try:
         for number, raw in enumerate(file, start=1):
-            line = raw.strip()
+            line = raw.lstrip("\ufeff").strip()  # standard input may bring a byte order mark
             if not line:
                 continue
             if as_json is None:

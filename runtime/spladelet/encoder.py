@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelet.bundle import Bundle, Description, Semantics
+from spladelet.bundle import TOKENIZER, Bundle, Description, Semantics
 from spladelet.documents import Document
-from spladelet.errors import InputError
+from spladelet.errors import BundleGraphError, InputError
 from spladelet.models import find_bundle
 from spladelet.progress import Progress
 from spladelet.session import GraphSession
@@ -229,7 +229,13 @@ class Encoder:
         for row, ids in enumerate(batch):
             input_ids[row, : len(ids)] = ids
             mask[row, : len(ids)] = 1
-        return self._session.run(input_ids, mask)
+        weights = self._session.run(input_ids, mask)
+        if not (np.isfinite(weights).all() and weights.min(initial=0.0) >= 0):
+            raise BundleGraphError(
+                f"the graph of {self.description.name} gives weights that are negative or not "
+                "finite: the model is damaged. Get the bundle again."
+            )
+        return weights
 
     def __repr__(self) -> str:
         return f"Encoder({self.description.name!r}, vocab_size={self.vocab_size})"
@@ -239,8 +245,6 @@ class _Side:
     """What differs between queries and documents."""
 
     def __init__(self, bundle: Bundle, semantics: Semantics) -> None:
-        from spladelet.bundle import TOKENIZER
-
         self.semantics = semantics
         self.tokenizer = Tokenizer(
             bundle.path(TOKENIZER), max_length=semantics.max_length, prompt=semantics.prompt

@@ -131,7 +131,8 @@ class Index:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a folder, replacing the index that is there.
 
-        Either the whole index is saved or nothing changes.
+        Either the whole index is saved or nothing changes. One process may save to a folder at a
+        time; any number may read.
 
         Raises:
             IndexWriteError: The folder holds something else, or writing failed.
@@ -166,7 +167,7 @@ class Index:
         Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086
         """
         _check_k(k)
-        check_same_model(query, self._as_vectors())
+        self.check_model(query)
         self._check_postings(query.term_ids)
         scores = score(self._postings, query.term_ids, query.weights)
         return [self._hit(number, scores[number]) for number in top_k(scores, k).tolist()]
@@ -188,6 +189,11 @@ class Index:
         with ThreadPoolExecutor(threads or available_cpus()) as pool:
             return list(pool.map(lambda query: self.search(query, k), queries))
 
+    def check_model(self, query: SparseVector) -> None:
+        """Raise ModelMismatchError if a query was encoded by another model than the documents."""
+        nothing = SparseVector([], [], self.vocab_size, self.model)
+        check_same_model(query, nothing)
+
     def document(self, number: int) -> Document:
         """Return a document by its number."""
         if not 0 <= number < len(self):
@@ -208,10 +214,6 @@ class Index:
     def _hit(self, number: int, score: np.float32) -> Hit:
         document = self._documents[number]
         return Hit(document.id, float(score), document.text, document.title, number)
-
-    def _as_vectors(self) -> SparseVectors:
-        nothing = np.empty(0, np.int32), np.empty(0, np.float32)
-        return SparseVectors(np.zeros(1, np.int64), *nothing, self.vocab_size, self.model)
 
     def _check_postings(self, term_ids: NDArray[np.int32]) -> None:
         """Check each posting list at its first use: the kernel trusts document numbers blindly."""

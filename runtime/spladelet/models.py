@@ -4,12 +4,22 @@ import os
 import re
 from pathlib import Path
 
-from spladelet.bundle import DESCRIPTION, Bundle, Description, inside
-from spladelet.errors import BundleNotFoundError, InputError, MissingDependencyError
+from spladelet.bundle import (
+    DESCRIPTION,
+    MAX_BYTES,
+    MAX_DESCRIPTION_BYTES,
+    Bundle,
+    Description,
+    inside,
+)
+from spladelet.errors import (
+    BundleFileError,
+    BundleNotFoundError,
+    InputError,
+    MissingDependencyError,
+)
 
 DEFAULT = "default"
-_MAX_DESCRIPTION_BYTES = 4 << 20
-_MAX_BYTES = 16 << 30
 
 
 def find_bundle(model: str | os.PathLike[str] | None) -> Bundle:
@@ -71,7 +81,7 @@ def _from_hub(name: str) -> Bundle:
             f"{name} on the hub is no bundle: {error}. If it is a SPLADE checkpoint, export it "
             f"with `spladelet-export {name} -o FOLDER`."
         ) from error
-    except (hub_errors.HfHubHTTPError, OSError) as error:
+    except (hub_errors.HfHubHTTPError, hub_errors.HFValidationError, OSError) as error:
         raise BundleNotFoundError(
             f"{name!r} is no folder here, and cannot be had from the hub: {error}"
         ) from error
@@ -82,9 +92,9 @@ def _download(name: str) -> Bundle:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     head = Path(hf_hub_download(name, DESCRIPTION))
-    _check_size(head.stat().st_size, _MAX_DESCRIPTION_BYTES, name)
+    _check_size(head.stat().st_size, MAX_DESCRIPTION_BYTES, name)
     description = Description.from_json(head.read_bytes(), f"{name}/{DESCRIPTION}")
-    _check_size(sum(entry.size for entry in description.files.values()), _MAX_BYTES, name)
+    _check_size(sum(entry.size for entry in description.files.values()), MAX_BYTES, name)
     folder, revision = head.parent, head.parent.name
     cache = folder.parents[1]  # the files in the folder are links to blobs in there
     fresh = False
@@ -94,7 +104,12 @@ def _download(name: str) -> Bundle:
         hf_hub_download(name, file, revision=revision)
     bundle = Bundle.open(folder, root=cache)
     if fresh:
-        bundle.verify()
+        try:
+            bundle.verify()
+        except BundleFileError:
+            for file in description.files:  # or the next load would take them as checked
+                (folder / file).unlink(missing_ok=True)
+            raise
     return bundle
 
 

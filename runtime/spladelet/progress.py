@@ -21,7 +21,7 @@ class Progress:
     def __init__(self, label: str, total: int | None, *, show: bool | None = None) -> None:
         self._label = label
         self._total = total
-        self._show = sys.stderr.isatty() if show is None else show
+        self._show = bool(sys.stderr and sys.stderr.isatty()) if show is None else show
         self._done = 0
         self._start = time.monotonic()
         self._next_draw = self._start + _SECONDS_BEFORE_FIRST_DRAW

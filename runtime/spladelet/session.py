@@ -38,20 +38,28 @@ class GraphSession:
     def __init__(self, bundle: Bundle, threads: int) -> None:
         self._bundle = bundle
         self._threads = threads
-        self._lock = threading.Lock()
+        self._lock, self._lock_process = threading.Lock(), os.getpid()
         self._process = -1
         self._session: InferenceSession = None
 
     def run(self, input_ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return weights float32[batch, vocab_size] for ids and mask int64[batch, length]."""
         feed = {"input_ids": input_ids, "attention_mask": mask}
-        weights: NDArray[np.float32] = self._current().run(None, feed)[0]
+        session = self._current()
+        try:
+            weights: NDArray[np.float32] = session.run(None, feed)[0]
+        except Exception as error:
+            raise BundleGraphError(
+                f"the graph failed on a batch of shape {input_ids.shape}: {error}. If the length "
+                "is more than the model has positions for, export it with a smaller max_length; "
+                "if memory ran out, use a smaller model."
+            ) from error
         return weights
 
     def _current(self) -> "InferenceSession":
         if self._process != os.getpid():
-            if self._process != -1:
-                self._lock = threading.Lock()  # the parent's may have been held at the fork
+            if self._lock_process != os.getpid():  # the parent's may have been held at the fork
+                self._lock, self._lock_process = threading.Lock(), os.getpid()
             with self._lock:
                 if self._process != os.getpid():
                     self._session = self._load()

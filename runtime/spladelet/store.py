@@ -37,6 +37,7 @@ FORMAT_VERSION = 1
 
 _GENERATION = re.compile(r"generation-(\d+)\.json")
 _SEGMENT = re.compile(r"segment-[0-9a-f]{16}")
+_ASIDE = re.compile(r"generation-\d+-[0-9a-f]{16}\.tmp")
 _ATTEMPTS = 5
 
 
@@ -152,21 +153,23 @@ def write_index(
             is intact.
     """
     previous = _generations(folder)
-    if folder.exists() and not previous and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not previous and not _is_vacant(folder):
         raise IndexWriteError(
             f"{folder} exists and is not an index. Give the name of a new folder, or of an index "
             "to replace."
         )
     generation = max(previous, default=0) + 1
     created = not folder.exists()
+    published = folder / f"generation-{generation}.json"
     segment = folder / f"segment-{secrets.token_hex(8)}"
     try:
         segment.mkdir(parents=True)
         entry = _write_segment(segment, postings, documents)
         manifest = Manifest(generation, vocab_size, model, model_name, (entry,))
-        _publish(folder / f"generation-{generation}.json", manifest.to_json())
+        _publish(published, manifest.to_json())
     except BaseException as error:
-        shutil.rmtree(folder if created else segment, ignore_errors=True)
+        if not _names(published, segment):  # once it does, the new generation is the index
+            shutil.rmtree(folder if created else segment, ignore_errors=True)
         if isinstance(error, OSError):
             raise _write_error(folder, error, had_index=bool(previous)) from error
         raise
@@ -222,6 +225,20 @@ def verify_index(folder: Path) -> Manifest:
 def is_index(folder: Path) -> bool:
     """Say whether the folder holds an index, whatever its state."""
     return bool(_generations(folder))
+
+
+def _is_vacant(folder: Path) -> bool:
+    """Say whether a folder is empty, but for what a killed writer left."""
+    return folder.is_dir() and all(
+        _SEGMENT.fullmatch(path.name) or _ASIDE.fullmatch(path.name) for path in folder.iterdir()
+    )
+
+
+def _names(manifest: Path, segment: Path) -> bool:
+    try:
+        return segment.name in manifest.read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 def _segment_entry(raw: Mapping[str, Any], where: Path) -> SegmentEntry:
@@ -328,7 +345,7 @@ def _generations(folder: Path) -> list[int]:
 
 
 def _publish(path: Path, text: str) -> None:
-    aside = path.with_suffix(".tmp")
+    aside = path.with_name(f"{path.stem}-{secrets.token_hex(8)}.tmp")
     try:
         with aside.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -349,7 +366,7 @@ def _remove_unused(folder: Path, current: Manifest) -> None:
     keep = {segment.name for segment in current.segments}
     for path in folder.iterdir():
         match = _GENERATION.fullmatch(path.name)
-        if (match and int(match[1]) < current.generation) or path.suffix == ".tmp":
+        if (match and int(match[1]) < current.generation) or _ASIDE.fullmatch(path.name):
             _quietly(path.unlink)
         elif _SEGMENT.fullmatch(path.name) and path.name not in keep:
             shutil.rmtree(path, ignore_errors=True)
@@ -373,6 +390,9 @@ def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network mounts cannot
+            raise
     finally:
         os.close(handle)
 

@@ -50,7 +50,7 @@ class Tokenizer:
         self._tokenizer = _load(path)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length)
-        self._max_length = max_length
+        self._guess = max_length * _CHARACTERS_PER_TOKEN
         self._prompt = prompt
 
     @property
@@ -61,35 +61,41 @@ class Tokenizer:
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenize texts; see `TokenizedText`."""
         prompted = [self._prompt + valid_unicode(text) for text in texts]
-        guess = self._max_length * _CHARACTERS_PER_TOKEN
-        heads = [_head(text, guess) for text in prompted]
-        encodings = self._tokenizer.encode_batch_fast(heads)
+        encodings = self._tokenizer.encode_batch_fast(
+            [_head(text, self._guess) for text in prompted]
+        )
+        settled = (
+            self._read(text, encoding) for text, encoding in zip(prompted, encodings, strict=True)
+        )
         return [
-            self._settle(text, head, encoding, guess)
-            for text, head, encoding in zip(prompted, heads, encodings, strict=True)
+            TokenizedText(
+                encoding.ids,
+                len(encoding.ids) - sum(encoding.special_tokens_mask),
+                bool(encoding.overflowing),
+            )
+            for encoding in settled
         ]
 
-    def _settle(self, text: str, head: str, encoding: "Encoding", guess: int) -> TokenizedText:
+    def _read(self, text: str, encoding: "Encoding") -> "Encoding":
         """Read on, twice as far each time, until the length limit or the text's end is reached."""
-        while len(head) < len(text) and not encoding.overflowing:
-            guess *= 2
-            head = _head(text, guess)
-            encoding = self._tokenizer.encode(head)
-        content = len(encoding.ids) - sum(encoding.special_tokens_mask)
-        return TokenizedText(encoding.ids, content, bool(encoding.overflowing))
+        limit = self._guess
+        while not _is_settled(text, _head(text, limit), encoding):
+            limit *= 2
+            encoding = self._tokenizer.encode(_head(text, limit))
+        return encoding
 
     def word_pieces(self, text: str) -> list[tuple[str, list[int]]]:
         """Return the words of a text in lower case, each with the ids of its pieces.
 
-        Special tokens are left out, and what the length limit cuts.
+        Special tokens and the prompt are left out, and what the length limit cuts.
         """
         text = self._prompt + valid_unicode(text)
-        encoding = self._tokenizer.encode(_head(text, self._max_length * _CHARACTERS_PER_TOKEN))
+        encoding = self._read(text, self._tokenizer.encode(_head(text, self._guess)))
         words: dict[int, tuple[tuple[int, int], list[int]]] = {}
         for token, word, span in zip(
             encoding.ids, encoding.word_ids, encoding.offsets, strict=True
         ):
-            if word is None:
+            if word is None or span[1] <= len(self._prompt):
                 continue
             (start, end), ids = words.get(word, (span, []))
             words[word] = ((min(start, span[0]), max(end, span[1])), [*ids, token])
@@ -138,6 +144,16 @@ def _head(text: str, limit: int) -> str:
         if text[end].isspace():
             return text[:end]
     return text[:limit]
+
+
+def _is_settled(text: str, head: str, encoding: "Encoding") -> bool:
+    """Say whether what is left of the text can change nothing.
+
+    A cut inside a word spoils the tokens near it, so then much more than the limit must be there.
+    """
+    if len(head) == len(text):
+        return True
+    return len(encoding.overflowing) >= (1 if text[len(head)].isspace() else 2)
 
 
 def valid_unicode(text: str) -> str:

@@ -151,6 +151,7 @@ class SparseVectors(Sequence[SparseVector]):
             ModelMismatchError: A row is of another model or vocabulary.
         """
         rows = list(rows)
+        model = model or next((row.model for row in rows if row.model), None)
         for number, row in enumerate(rows):
             if row.vocab_size != vocab_size or (row.model and model and row.model != model):
                 raise ModelMismatchError(

@@ -281,11 +281,6 @@ class TestOutput:
             "file/out",
             pytest.param(
                 "file/a/out",
-                marks=pytest.mark.xfail(
-                    strict=True,
-                    raises=NotADirectoryError,
-                    reason="clearing away folders that could not be made hides the message",
-                ),
             ),
         ],
     )

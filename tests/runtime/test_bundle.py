@@ -140,6 +140,16 @@ def test_values_this_runtime_does_not_know_are_refused(folder, edit, field, valu
         Bundle.open(folder)
 
 
+@pytest.mark.parametrize("name", [GRAPH, TOKENIZER])
+def test_a_description_that_does_not_list_a_needed_file_is_refused(folder, redescribe, name):
+    files = dict(Bundle.open(folder).description.files)
+    del files[name]
+    redescribe(folder, files=files)
+
+    with pytest.raises(BundleFormatError, match=f"the list of files lacks {name}"):
+        Bundle.open(folder)
+
+
 def test_edited_semantics_do_not_fit_the_fingerprint(folder, edit):
     edit(query={"max_length": 9})
 
@@ -165,6 +175,18 @@ def test_names_that_lead_out_of_the_folder_are_refused(folder, redescribe, name)
 
     with pytest.raises(BundleFileError, match="leads out of"):
         Bundle.open(folder)
+
+
+def test_names_that_lead_elsewhere_inside_the_root_of_links_are_refused(folder, redescribe):
+    # The hub's cache is such a root, and holds other models too.
+    files = Bundle.open(folder).description.files
+    other = folder.parent / "other"
+    other.write_bytes(b"")
+    for name in ("../other", str(other)):
+        redescribe(folder, files={**files, name: FileEntry.of(other)})
+
+        with pytest.raises(BundleFileError, match="leads out of"):
+            Bundle.open(folder, root=folder.parent)
 
 
 def test_a_link_that_leads_out_of_the_folder_is_refused(folder, tmp_path):

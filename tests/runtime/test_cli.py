@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -379,7 +380,9 @@ def test_texts_that_are_cut_are_noted_on_standard_error(capsys):
 
 
 def test_a_reader_that_leaves_early_meets_no_traceback():
-    with start("encode", "the cat purrs") as process:
+    # Buffered, as it is for users, so that the last words are written when all else is done.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with start("encode", "the cat purrs", env=buffered) as process:
         process.stdout.close()  # long before anything is printed
         error = process.stderr.read()
 

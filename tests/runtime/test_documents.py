@@ -108,9 +108,9 @@ def test_plain_text_files_may_have_windows_line_ends_and_a_mark(write):
 
 def test_only_line_feeds_end_a_line(write):
     # Other separators of Unicode stand inside texts.
-    path = write("a\u2028b\x85c\x0bd\ne".encode(), "documents.txt")
+    path = write("a\u2028b\x85c\x0bd\re\nf".encode(), "documents.txt")
 
-    assert [document.text for document in read_documents(path)] == ["a\u2028b\x85c\x0bd", "e"]
+    assert [document.text for document in read_documents(path)] == ["a\u2028b\x85c\x0bd\re", "f"]
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,13 @@ def test_texts_that_are_cut_are_numbered_and_warned_of(encoder, room):
     assert vectors.truncated == (1, 3)
 
 
+def test_the_numbers_of_cut_texts_count_on_over_windows(encoder, room):
+    texts = itertools.chain(itertools.repeat("", TEXTS_PER_WINDOW + 3), ["cat " * (room + 1)])
+
+    with pytest.warns(TruncationWarning, match=f"the first is number {TEXTS_PER_WINDOW + 3}"):
+        assert encoder.encode_documents(texts).truncated == (TEXTS_PER_WINDOW + 3,)
+
+
 def test_a_cut_text_is_encoded_as_what_was_read_of_it(encoder, room):
     with pytest.warns(TruncationWarning):
         cut = encoder.encode_document("cat " * room + "volcano " * 3000)

@@ -69,7 +69,7 @@ def test_a_folder_is_found_before_the_hub_is_asked(copy_bundle, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    "model", ["none", "/none/at/all", "./owner/name", "../owner/name", "a/b/c"]
+    "model", ["none", "/none/at/all", "./name", "../name", "./owner/name", "a/b/c"]
 )
 def test_a_missing_path_says_what_may_be_given(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

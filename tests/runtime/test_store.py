@@ -381,7 +381,7 @@ def test_an_opened_index_is_saved_over_itself_and_elsewhere(folder, tmp_path):
 def test_what_a_killed_writer_left_is_removed_by_the_next_save(folder):
     left = folder / f"segment-{'0' * 16}"
     shutil.copytree(the_segment(folder), left)
-    (folder / "generation-2.tmp").write_text("{")
+    (folder / f"generation-7-{'0' * 16}.tmp").write_text("{")
     index_of("new").save(folder)
 
     assert not left.exists()

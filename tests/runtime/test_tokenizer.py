@@ -58,6 +58,19 @@ def test_a_long_text_of_words_is_cut_as_the_library_cuts_it(short, plainly, word
     assert ids_and_flag(short, text) == plainly(text, 6)
 
 
+# One token each, but several where it is cut: four of them end behind what is first looked at.
+LONG_WORDS = st.sampled_from(
+    ["spectacular", "acknowledged", "unmistakable", "misunderstood", "concentration", "temperament"]
+)
+
+
+@given(st.lists(LONG_WORDS, min_size=3, max_size=8))
+def test_a_text_of_long_words_is_cut_as_the_library_cuts_it(short, plainly, words):
+    text = " ".join(words)
+
+    assert ids_and_flag(short, text) == plainly(text, 6)
+
+
 @pytest.mark.parametrize(
     "text",
     [
