@@ -30,10 +30,11 @@ def run_console(block: str, folder: Path) -> str:
 
     lines = []
     for command in re.findall(r"^\$ spladelet (.*)$", block, re.MULTILINE):
-        output = io.StringIO()
+        printed = io.BytesIO()
+        output = io.TextIOWrapper(printed, encoding="utf-8")  # a terminal that has bars
         with contextlib.redirect_stdout(output), contextlib.chdir(folder):
             assert main(shlex.split(command)) == 0
-        lines += [f"$ spladelet {command}", output.getvalue().rstrip("\n")]
+        lines += [f"$ spladelet {command}", printed.getvalue().decode().rstrip("\n")]
     return "\n".join(lines) + "\n"
 
 

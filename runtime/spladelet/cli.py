@@ -244,6 +244,8 @@ def _print_facts(facts: dict[str, object], options: argparse.Namespace) -> None:
     for name, value in facts.items():
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items() if v not in ("", None)) or None
+        if name.endswith("_mb"):
+            name, value = name.removesuffix("_mb"), f"{value} MB"
         rows.append((name.replace("_", " "), value))
     print(display.table(rows))
 
