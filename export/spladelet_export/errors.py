@@ -36,5 +36,5 @@ def require(*packages: str, extra: str = "export") -> None:
         except ModuleNotFoundError as error:
             raise MissingDependencyError(
                 f"exporting needs {error.name}, which is not installed. Install the exporter with "
-                "`pip install 'spladelet[{extra}]'`."
+                f"`pip install 'spladelet[{extra}]'`."
             ) from error

@@ -203,6 +203,7 @@ def _bootstrap_ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> 
     if not len(ours):
         return 1.0, 1.0
     picks = np.random.default_rng(0).integers(len(ours), size=(_RESAMPLES, len(ours)))
-    ratios = ours[picks].sum(1) / np.maximum(theirs[picks].sum(1), 1e-9)
+    # Where a sample holds no right answer of either, they are equal.
+    ratios = (ours[picks].sum(1) + 1e-9) / (theirs[picks].sum(1) + 1e-9)
     low, high = np.quantile(ratios, [0.025, 0.975])
     return float(low), float(high)

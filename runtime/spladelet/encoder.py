@@ -230,10 +230,12 @@ class Encoder:
             input_ids[row, : len(ids)] = ids
             mask[row, : len(ids)] = 1
         weights = self._session.run(input_ids, mask)
-        if not (np.isfinite(weights).all() and weights.min(initial=0.0) >= 0):
+        lowest, highest = weights.min(initial=0.0), weights.max(initial=0.0)
+        if not (lowest >= 0 and np.isfinite(highest)):
+            wrong = highest if lowest >= 0 else lowest
             raise BundleGraphError(
-                f"the graph of {self.description.name} gives weights that are negative or not "
-                "finite: the model is damaged. Get the bundle again."
+                f"the graph of {self.description.name} gives a weight of {wrong}; expected finite "
+                "ones, 0 or above. The model is damaged: get or export the bundle again."
             )
         return weights
 

@@ -25,7 +25,7 @@ class TokenizedText:
 
     Attributes:
         ids: Token ids, special tokens included, at most `max_length`.
-        content: How many of them are not special.
+        content: How many of them are neither special nor the prompt's.
         truncated: Whether the text had more.
     """
 
@@ -61,20 +61,27 @@ class Tokenizer:
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenize texts; see `TokenizedText`."""
         prompted = [self._prompt + valid_unicode(text) for text in texts]
-        encodings = self._tokenizer.encode_batch_fast(
-            [_head(text, self._guess) for text in prompted]
-        )
+        # The fast way leaves out where tokens stand, which tells the prompt's from the text's.
+        encode = self._tokenizer.encode_batch if self._prompt else self._tokenizer.encode_batch_fast
+        encodings = encode([_head(text, self._guess) for text in prompted])
         settled = (
             self._read(text, encoding) for text, encoding in zip(prompted, encodings, strict=True)
         )
         return [
             TokenizedText(
                 encoding.ids,
-                len(encoding.ids) - sum(encoding.special_tokens_mask),
+                self._content(encoding),
                 bool(encoding.overflowing),
             )
             for encoding in settled
         ]
+
+    def _content(self, encoding: "Encoding") -> int:
+        """Count the tokens that are neither special nor the prompt's."""
+        if not self._prompt:
+            return len(encoding.ids) - int(sum(encoding.special_tokens_mask))
+        spans = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+        return sum(end > len(self._prompt) for (_, end), special in spans if not special)
 
     def _read(self, text: str, encoding: "Encoding") -> "Encoding":
         """Read on, twice as far each time, until the length limit or the text's end is reached."""

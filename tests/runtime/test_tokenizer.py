@@ -141,7 +141,10 @@ def test_texts_tokenize_alone_as_they_do_together(tokenizer):
 def test_the_prompt_is_put_before_every_text(path, tokenizer):
     prompted = Tokenizer(path, max_length=512, prompt="query: ")
 
-    assert prompted.tokenize(["cats", ""]) == tokenizer.tokenize(["query: cats", "query: "])
+    found = prompted.tokenize(["cats purr", ""])
+    written_out = tokenizer.tokenize(["query: cats purr", "query: "])
+    assert [text.ids for text in found] == [text.ids for text in written_out]
+    assert [text.content for text in found] == [3, 0]  # the prompt's own tokens do not count
 
 
 def test_word_pieces_are_the_words_of_the_text_with_their_ids(tokenizer):
