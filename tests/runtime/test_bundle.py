@@ -12,6 +12,7 @@ from spladelet.bundle import (
     CARD,
     DESCRIPTION,
     GRAPH,
+    GRAPH_DATA,
     TOKENIZER,
     Bundle,
     Description,
@@ -43,8 +44,8 @@ def edit(folder, overwrite):
     return change
 
 
-def pack(folder, archive, top=""):
-    with zipfile.ZipFile(archive, "w") as packed:
+def pack(folder, archive, top="", compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(archive, "w", compression) as packed:
         for file in folder.iterdir():
             packed.write(file, top + file.name)
     return archive
@@ -252,6 +253,56 @@ def test_a_changed_byte_in_a_zip_is_refused_and_leaves_nothing(folder, tmp_path,
     with pytest.raises(BundleFileError, match=f"damaged.*{TOKENIZER}"):
         Bundle.open(archive)
     assert list(unpacks_to.iterdir()) == []
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_a_compressed_zip_that_is_damaged_is_refused(folder, tmp_path, compression, unpacks_to):
+    (folder / GRAPH_DATA).unlink(missing_ok=True)  # comes after the damage, and takes long
+    archive = pack(folder, tmp_path / "model.zip", compression=compression)
+    content = bytearray(archive.read_bytes())
+    place = content.index(TOKENIZER.encode()) + 5000
+    content[place : place + 50] = bytes(byte ^ 0xFF for byte in content[place : place + 50])
+    archive.write_bytes(bytes(content))
+
+    with pytest.raises(BundleFileError):
+        Bundle.open(archive)
+    assert list(unpacks_to.iterdir()) == []
+
+
+def test_an_encrypted_zip_is_refused(folder, tmp_path):
+    archive = pack(folder, tmp_path / "model.zip")
+    content = archive.read_bytes()
+    for head, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        parts = content.split(head)
+        offset = flags - len(head)
+        content = head.join(
+            [parts[0], *(p[:offset] + bytes([p[offset] | 1]) + p[offset + 1 :] for p in parts[1:])]
+        )
+    archive.write_bytes(content)
+
+    with pytest.raises(BundleFileError, match="encrypted"):
+        Bundle.open(archive)
+
+
+FORK = """
+import os, sys
+from spladelet import Encoder
+
+encoder = Encoder.load(sys.argv[1])
+child = os.fork()
+if child == 0:
+    sys.exit()  # as a server's worker ends, exit handlers included
+assert os.waitpid(child, 0)[1] == 0
+encoder.encode_query("cat")
+"""
+
+
+def test_the_end_of_a_forked_child_leaves_its_parents_unpacked_zip(
+    bundle_folder, tmp_path, run_python
+):
+    result = run_python(FORK, pack(bundle_folder, tmp_path / "model.zip"))
+
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_zip_whose_file_has_another_size_than_listed_is_refused(folder, tmp_path, overwrite):

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -300,6 +301,8 @@ def test_the_version_is_told(capsys):
         ["search", "index", "query", "-k", "many"],
         ["encode", "cat", "--side", "both"],
         ["encode", "cat", "--wings"],
+        ["encode", "cat", "--top", "0"],
+        ["explain", "cat", "cat", "--top", "-1"],
     ],
 )
 def test_wrong_usage_exits_with_2(capsys, arguments):
@@ -387,6 +390,20 @@ def test_a_reader_that_leaves_early_meets_no_traceback():
         error = process.stderr.read()
 
     assert (process.returncode, error) == (0, "")
+
+
+def test_a_full_disk_behind_the_output_is_one_sentence():
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    command = [sys.executable, "-m", "spladelet.cli", "encode", "cat"]
+    with full.open("w") as output:
+        result = subprocess.run(
+            command, stdout=output, stderr=subprocess.PIPE, encoding="utf-8", check=False
+        )
+
+    assert result.returncode == 1
+    assert re.fullmatch(r"error: [^\n]*No space left[^\n]*\n", result.stderr)
 
 
 def test_a_terminal_without_blocks_gets_hashes(run_python):

@@ -106,6 +106,11 @@ def test_plain_text_files_may_have_windows_line_ends_and_a_mark(write):
     assert list(read_documents(path)) == [Document("1", "café"), Document("2", "snow")]
 
 
+def test_a_stream_may_begin_with_a_byte_order_mark():
+    # Open files were decoded by somebody else, as standard input is.
+    assert read('\ufeff{"id": "a", "text": "cats"}') == [Document("a", "cats")]
+
+
 def test_only_line_feeds_end_a_line(write):
     # Other separators of Unicode stand inside texts.
     path = write("a\u2028b\x85c\x0bd\re\nf".encode(), "documents.txt")

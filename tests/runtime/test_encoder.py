@@ -14,7 +14,7 @@ from tokenizers import Tokenizer as LoadedTokenizer
 from spladelet import Document, Encoder, SparseVector
 from spladelet.bundle import TOKENIZER, Bundle, Semantics
 from spladelet.encoder import TEXTS_PER_WINDOW, TOKENS_PER_BATCH, TruncationWarning
-from spladelet.errors import InputError, ModelMismatchError
+from spladelet.errors import BundleGraphError, InputError, ModelMismatchError
 from spladelet.session import GraphSession
 
 # Of mixed lengths, with empty ones among them.
@@ -211,6 +211,14 @@ def test_a_text_that_just_fits_is_not_warned_of(encoder, room):
     assert encoder.encode_documents(["cat " * room]).truncated == ()
 
 
+def test_a_length_limit_beyond_the_graphs_is_a_bundle_error(encoder, copy_bundle, redescribe, room):
+    folder = copy_bundle()
+    redescribe(folder, document=replace(encoder.description.document, max_length=10 * room))
+
+    with pytest.raises(BundleGraphError, match="max_length"):
+        Encoder.load(folder).encode_document("cat " * (2 * room))
+
+
 def test_decode_names_terms_heaviest_first(encoder):
     number = LoadedTokenizer.from_file(str(encoder_path(encoder))).token_to_id("cat")
 
@@ -295,6 +303,18 @@ def test_encoding_writes_nothing_to_standard_error(run_python):
     result = run_python("from spladelet import Encoder; Encoder.load().encode_query('cat')")
 
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_documents_are_encoded_where_there_is_no_standard_error(run_python):
+    result = run_python("""
+    import sys
+    from spladelet import Encoder
+
+    sys.stderr = None  # as under pythonw
+    sys.stdout.write(str(len(Encoder.load().encode_documents(["cat", "snow"]))))
+    """)
+
+    assert result.stdout == "2"
 
 
 def encoder_path(encoder):

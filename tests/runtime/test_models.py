@@ -221,6 +221,9 @@ def test_a_changed_byte_on_the_hub_is_found_when_it_is_downloaded(hub, load):
 
     assert told["error"] == "BundleFileError"
     assert f"{TOKENIZER} has sha256" in told["message"]
+    # What is in the cache now is not taken as checked.
+    assert load(hub.url)["error"] == "BundleFileError"
+    assert "error" in load(hub.url, HF_HUB_OFFLINE="1")
 
 
 def test_a_repository_without_description_is_a_checkpoint_to_export(hub, load):
@@ -246,6 +249,12 @@ def test_a_repository_that_does_not_exist_is_not_found(hub, load):
 
     assert told["error"] == "BundleNotFoundError"
     assert "'owner/other' is no folder here" in told["message"]
+
+
+@pytest.mark.parametrize("name", ["owner/my--model", "owner/name.git"])
+def test_a_name_that_the_hub_does_not_allow_is_not_found(hub, load, name):
+    assert load(hub.url, name)["error"] == "BundleNotFoundError"
+    assert hub.requests == []
 
 
 def test_a_description_on_the_hub_is_read_as_strictly_as_on_disk(hub, load):

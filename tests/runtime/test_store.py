@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -470,6 +471,25 @@ def test_a_disk_with_room_takes_the_same_index(tmp_path, run_python):
 
     assert (result.returncode, result.stderr) == (0, "")
     assert len(Index.open(tmp_path / "index")) == 3000
+
+
+def test_an_interrupt_behind_the_publication_leaves_a_complete_index(folder, monkeypatch):
+    # No signal can be timed to come right there, so the last fsync raises what it would.
+    flushed = []
+    fsync = os.fsync
+
+    def interrupt_the_last(handle):
+        flushed.append(handle)
+        if len(flushed) == 8:  # after 5 files, their segment, and the manifest: the folder
+            raise KeyboardInterrupt
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", interrupt_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        index_of("new").save(folder)
+
+    verify_index(folder)
+    assert texts_of(Index.open(folder)) in (["new"], ["one", "two", "three ☃"])
 
 
 # Saves versions 1, 2, 3… for ever; version v has v % 5 + 1 documents that all say "v".

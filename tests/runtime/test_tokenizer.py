@@ -176,6 +176,13 @@ def test_word_pieces_end_where_the_model_stops_reading(short):
     ]
 
 
+def test_word_pieces_go_as_far_as_the_model_reads(tokenizer):
+    # Longer words than what is first looked at is meant for.
+    text = "international " * 400 + "kitten"
+
+    assert [word for word, _ in tokenizer.word_pieces(text)] == text.split()
+
+
 def test_a_number_without_entry_is_shown_as_such(tokenizer):
     assert tokenizer.term(tokenizer.size) == f"[{tokenizer.size}]"
 

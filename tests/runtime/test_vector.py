@@ -265,6 +265,14 @@ def test_from_rows_refuses_a_row_of_another_model_or_vocabulary():
     assert SparseVectors.from_rows([row], VOCAB, model="a")[0].model == "a"
 
 
+def test_from_rows_takes_the_model_of_its_rows_and_no_second_one():
+    row, unknown, other = (vector({1: 1.0}, model) for model in ("a", None, "b"))
+
+    assert SparseVectors.from_rows([unknown, row], VOCAB).model == "a"
+    with pytest.raises(ModelMismatchError, match="row 2"):
+        SparseVectors.from_rows([row, unknown, other], VOCAB)
+
+
 @given(MATRICES, st.integers(-9, 9))
 def test_rows_are_read_as_from_a_list(mappings, number):
     made = matrix(mappings)
