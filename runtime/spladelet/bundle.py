@@ -178,7 +178,7 @@ class Description:
                     "-U spladelet`, or export the model again with this version."
                 )
             description = cls._from_fields(raw)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise BundleFormatError(
                 f"{where} is not a well-formed description ({type(error).__name__}: {error}). "
                 "Copy or export the bundle again."
@@ -198,6 +198,9 @@ class Description:
         known["document"] = Semantics(**raw["document"])
         known["files"] = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
         _expect("query_mode", raw["query_mode"], QUERY_MODES)
+        for name in ("source", "quantization", "fidelity", "exporter"):
+            if not isinstance(raw.get(name, {}), dict):
+                raise BundleFormatError(f"{name} is {raw[name]!r:.40}; expected an object.")
         description = cls(**known)
         if type(description.vocab_size) is not int or description.vocab_size < 1:
             raise BundleFormatError(
@@ -219,9 +222,9 @@ class Bundle:
     """
 
     def __init__(self, folder: Path, description: Description, root: Path | None = None) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # the graph is loaded later, perhaps from elsewhere
         self.description = description
-        self._root = folder if root is None else root
+        self._root = self.folder if root is None else root.absolute()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], root: Path | None = None) -> "Bundle":
@@ -331,12 +334,12 @@ def inside(folder: Path, name: str, root: Path | None = None) -> Path:
     relative = PurePosixPath(name)
     path = folder / relative
     plain = name == str(relative) and "\\" not in name and ":" not in name and "\0" not in name
-    if (
-        not plain
-        or relative.is_absolute()
-        or ".." in relative.parts
-        or not path.resolve().is_relative_to((root or folder).resolve())
-    ):
+    try:
+        stays = path.resolve().is_relative_to((root or folder).resolve())
+        path.is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, no UTF-8, a loop of links
+        stays = False
+    if not plain or not stays or relative.is_absolute() or ".." in relative.parts:
         raise BundleFileError(
             f"file name {name!r} leads out of {folder}. The bundle is not to be trusted: get it "
             "from another place."
@@ -352,6 +355,8 @@ def _discard(folder: Path, owner: int) -> None:
 
 def _unpack(packed: zipfile.ZipFile, archive: Path, target: Path) -> Description:
     names = {info.filename: info for info in packed.infolist()}
+    if any(info.compress_type == zipfile.ZIP_LZMA for info in names.values()):
+        raise zipfile.BadZipFile("packed by LZMA")  # whose errors are of another kind
     heads = [name for name in names if PurePosixPath(name).name == DESCRIPTION]
     if not heads:
         raise BundleNotFoundError(f"{archive} holds no {DESCRIPTION}, so it is not a bundle.")

@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Windows would read and write files in its own code page.
         if os.name == "nt" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors=errors)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # texts hold what a terminal may lack
     options = _parser().parse_args(arguments)
     try:
         with _notes():
@@ -255,7 +258,8 @@ def _hit_json(hit: Hit) -> dict[str, object]:
 
 
 def _print_json(value: object) -> None:
-    print(json.dumps(value, ensure_ascii=False))
+    text = json.dumps(value, ensure_ascii=False)
+    print(text if display.can_print(text) else json.dumps(value))
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def bars(weights: Mapping[str, float], notes: Mapping[str, str], top: int) -> st
 
 def bar(share: float) -> str:
     """Draw a share from 0 to 1, in eighths of a character where the terminal has them."""
-    if not _can_print(_EIGHTHS):
+    if not can_print(_EIGHTHS):
         return ("#" * max(1, round(share * _BAR_WIDTH))).ljust(_BAR_WIDTH)
     eighths = max(1, round(share * _BAR_WIDTH * 8))
     full, rest = divmod(eighths, 8)
@@ -47,8 +47,11 @@ def hits(found: Sequence[Hit]) -> str:
 
 def snippet(title: str, text: str, width: int) -> str:
     """Return title and text on one line of at most `width` characters."""
-    line = f"{title}: {text}" if title else text
-    return textwrap.shorten(line, max(width, 20), placeholder=" …")
+    line = " ".join((f"{title}: {text}" if title else text).split())
+    width = max(width, 20)
+    short = textwrap.shorten(line, width, placeholder=" …")
+    # Writing without spaces is cut anywhere, for whole words would leave little of it.
+    return short if len(short) >= min(len(line), width // 2) else line[: width - 2] + " …"
 
 
 def explanation(result: Explanation, top: int) -> str:
@@ -116,9 +119,10 @@ def _owner(word: TermScore) -> str:
     return "neither"
 
 
-def _can_print(text: str) -> bool:
+def can_print(text: str) -> bool:
+    """Say whether standard output has these characters."""
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True

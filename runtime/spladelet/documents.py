@@ -77,7 +77,7 @@ def _parse(file: IO[str], name: str) -> Iterator[Document]:
             yield _from_json(line, number, name) if as_json else Document(str(number), line)
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{name} is no UTF-8 text (byte {error.start}: {error.reason}). Convert it first, for "
+            f"{name} is no UTF-8 text ({error.reason}). Convert it first, for "
             "example with `iconv -t utf-8`."
         ) from error
 
@@ -85,7 +85,7 @@ def _parse(file: IO[str], name: str) -> Iterator[Document]:
 def _from_json(line: str, number: int, name: str) -> Document:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{name}, line {number} is no JSON: {error}.") from error
     if not isinstance(record, dict):
         raise RecordError(

@@ -92,17 +92,15 @@ class Encoder:
         self, text: str, *, max_active_dims: int | None = None, min_weight: float = 0.0
     ) -> SparseVector:
         """Encode one query; see `encode_queries`."""
-        return self.encode_queries([text], max_active_dims=max_active_dims, min_weight=min_weight)[
-            0
-        ]
+        pruning = _Pruning(max_active_dims, min_weight)
+        return self._encode([text], self._query, pruning, Progress("queries", None, show=False))[0]
 
     def encode_document(
         self, text: str | Document, *, max_active_dims: int | None = None, min_weight: float = 0.0
     ) -> SparseVector:
         """Encode one document; see `encode_documents`."""
-        return self.encode_documents(
-            [text], max_active_dims=max_active_dims, min_weight=min_weight
-        )[0]
+        pruning = _Pruning(max_active_dims, min_weight)
+        return self._encode([text], self._document, pruning, Progress("", None, show=False))[0]
 
     def encode_queries(
         self,

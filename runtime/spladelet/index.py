@@ -131,8 +131,8 @@ class Index:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a folder, replacing the index that is there.
 
-        Either the whole index is saved or nothing changes. One process may save to a folder at a
-        time; any number may read.
+        Either the whole index is saved or nothing changes. Processes that save to one folder wait
+        for each other (on Windows they must not meet); any number may read.
 
         Raises:
             IndexWriteError: The folder holds something else, or writing failed.

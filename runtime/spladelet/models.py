@@ -13,10 +13,10 @@ from spladelet.bundle import (
     inside,
 )
 from spladelet.errors import (
-    BundleFileError,
     BundleNotFoundError,
     InputError,
     MissingDependencyError,
+    SpladeletError,
 )
 
 DEFAULT = "default"
@@ -38,7 +38,7 @@ def find_bundle(model: str | os.PathLike[str] | None) -> Bundle:
         return Bundle.open(_default_folder())
     if not isinstance(model, (str, os.PathLike)) or not os.fspath(model):
         raise InputError(f"model is {model!r}; expected a path, a hub id or None.")
-    if Path(model).exists():
+    if _exists(model):
         return Bundle.open(model)
     name = str(model)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
@@ -47,6 +47,13 @@ def find_bundle(model: str | os.PathLike[str] | None) -> Bundle:
         f"there is no bundle at {name!r}. Give a folder or .zip, a hub id (owner/name), or "
         "nothing for the default model."
     )
+
+
+def _exists(path: str | os.PathLike[str]) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # too long for a path
+        return False
 
 
 def _default_folder() -> Path:
@@ -81,7 +88,9 @@ def _from_hub(name: str) -> Bundle:
             f"{name} on the hub is no bundle: {error}. If it is a SPLADE checkpoint, export it "
             f"with `spladelet-export {name} -o FOLDER`."
         ) from error
-    except (hub_errors.HfHubHTTPError, hub_errors.HFValidationError, OSError) as error:
+    except SpladeletError:
+        raise
+    except Exception as error:  # bad names, and whatever the client's HTTP library raises
         raise BundleNotFoundError(
             f"{name!r} is no folder here, and cannot be had from the hub: {error}"
         ) from error
@@ -106,7 +115,7 @@ def _download(name: str) -> Bundle:
     if fresh:
         try:
             bundle.verify()
-        except BundleFileError:
+        except BaseException:  # an interrupt too
             for file in description.files:  # or the next load would take them as checked
                 (folder / file).unlink(missing_ok=True)
             raise

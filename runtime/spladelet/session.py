@@ -1,11 +1,13 @@
 """The graph in ONNX Runtime: token ids in, dense weights out.
 
 One session serves all threads of a process. After a fork it is made anew, because ONNX Runtime's
-threads do not survive one and a run would wait for them for ever.
+threads do not survive one: a run would wait for them for ever, and so would the end of the old
+session, which a child therefore keeps.
 """
 
 import os
 import threading
+import weakref
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -38,9 +40,9 @@ class GraphSession:
     def __init__(self, bundle: Bundle, threads: int) -> None:
         self._bundle = bundle
         self._threads = threads
-        self._lock, self._lock_process = threading.Lock(), os.getpid()
-        self._process = -1
+        self._lock = threading.Lock()
         self._session: InferenceSession = None
+        _graphs.add(self)
 
     def run(self, input_ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return weights float32[batch, vocab_size] for ids and mask int64[batch, length]."""
@@ -57,14 +59,16 @@ class GraphSession:
         return weights
 
     def _current(self) -> "InferenceSession":
-        if self._process != os.getpid():
-            if self._lock_process != os.getpid():  # the parent's may have been held at the fork
-                self._lock, self._lock_process = threading.Lock(), os.getpid()
+        if self._session is None:
             with self._lock:
-                if self._process != os.getpid():
+                if self._session is None:
                     self._session = self._load()
-                    self._process = os.getpid()
         return self._session
+
+    def _start_anew(self) -> None:
+        self._lock = threading.Lock()  # the parent's may have been held at the fork
+        _inherited.append(self._session)
+        self._session = None
 
     def _load(self) -> "InferenceSession":
         import onnxruntime
@@ -120,3 +124,17 @@ def _saturates() -> bool:
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     total = session.run(None, {"activations": np.full((1, 4), 255, np.uint8)})[0]
     return int(total.item()) != 4 * 255 * 127
+
+
+_graphs: "weakref.WeakSet[GraphSession]" = weakref.WeakSet()
+# A parent's sessions, which a forked child must not end.
+_inherited: "list[InferenceSession]" = []
+
+
+def _start_graphs_anew() -> None:
+    for graph in list(_graphs):
+        graph._start_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_graphs_anew)

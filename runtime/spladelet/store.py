@@ -20,7 +20,8 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -97,7 +98,7 @@ class Manifest:
                 raw["model_name"],
                 segments,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise IndexFormatError(
                 f"{where} is not a well-formed manifest ({type(error).__name__}: {error}). "
                 "Build the index again."
@@ -130,7 +131,7 @@ class StoredDocuments:
         line = self._lines[self._offsets[number] : self._offsets[number + 1]].tobytes()
         try:
             return Document(**json.loads(line))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise IndexFormatError(
                 f"{self._where}: document {number} cannot be read ({error}): the file is damaged. "
                 "Build the index again."
@@ -152,26 +153,57 @@ def write_index(
         IndexWriteError: The folder holds something else, or writing failed; what was there before
             is intact.
     """
-    previous = _generations(folder)
-    if folder.exists() and not previous and not _is_vacant(folder):
+    if folder.exists() and not is_index(folder) and not _is_vacant(folder):
         raise IndexWriteError(
             f"{folder} exists and is not an index. Give the name of a new folder, or of an index "
             "to replace."
         )
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _one_writer(folder):
+            return _write_generation(
+                folder, postings, documents, Manifest(0, vocab_size, model, model_name, ())
+            )
+    except BaseException as error:
+        for path in made:
+            _quietly(path.rmdir)  # which fails where something is in it
+        if isinstance(error, OSError):
+            raise _write_error(folder, error, had_index=is_index(folder)) from error
+        raise
+
+
+@contextmanager
+def _one_writer(folder: Path) -> Iterator[None]:
+    """Wait for other writers of this folder; the system frees the lock of one that dies."""
+    if os.name == "nt":  # folders cannot be locked there
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _write_generation(
+    folder: Path, postings: Postings, documents: Iterable[Document], manifest: Manifest
+) -> Manifest:
+    previous = _generations(folder)
     generation = max(previous, default=0) + 1
-    created = not folder.exists()
     published = folder / f"generation-{generation}.json"
     segment = folder / f"segment-{secrets.token_hex(8)}"
     try:
-        segment.mkdir(parents=True)
+        segment.mkdir()
         entry = _write_segment(segment, postings, documents)
-        manifest = Manifest(generation, vocab_size, model, model_name, (entry,))
+        manifest = replace(manifest, generation=generation, segments=(entry,))
         _publish(published, manifest.to_json())
-    except BaseException as error:
-        if not _names(published, segment):  # once it does, the new generation is the index
-            shutil.rmtree(folder if created else segment, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise _write_error(folder, error, had_index=bool(previous)) from error
+    except BaseException:
+        _quietly(published.unlink)  # before its segment, and back to the previous generation
+        shutil.rmtree(segment, ignore_errors=True)
         raise
     _remove_unused(folder, manifest)
     return manifest
@@ -232,13 +264,6 @@ def _is_vacant(folder: Path) -> bool:
     return folder.is_dir() and all(
         _SEGMENT.fullmatch(path.name) or _ASIDE.fullmatch(path.name) for path in folder.iterdir()
     )
-
-
-def _names(manifest: Path, segment: Path) -> bool:
-    try:
-        return segment.name in manifest.read_text(encoding="utf-8")
-    except OSError:
-        return False
 
 
 def _segment_entry(raw: Mapping[str, Any], where: Path) -> SegmentEntry:
@@ -312,8 +337,11 @@ def _partitions(offsets: NDArray[np.int64], total: int) -> bool:
 
 def _load(path: Path, dtype: type[np.generic]) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        # Unlike np.load, this takes no pickles and no archives for arrays.
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # numpy parses the head as Python, and lets its errors through
         raise IndexFormatError(
             f"{path} is no array ({error}): it is damaged. Build the index again."
         ) from error

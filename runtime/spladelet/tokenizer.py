@@ -156,11 +156,14 @@ def _head(text: str, limit: int) -> str:
 def _is_settled(text: str, head: str, encoding: "Encoding") -> bool:
     """Say whether what is left of the text can change nothing.
 
-    A cut inside a word spoils the tokens near it, so then much more than the limit must be there.
+    A cut may spoil the last word, also at white space, some of which tokenizers drop. So the limit
+    must come before that word.
     """
     if len(head) == len(text):
         return True
-    return len(encoding.overflowing) >= (1 if text[len(head)].isspace() else 2)
+    kept = [word for word in encoding.word_ids if word is not None]
+    beyond = [word for part in encoding.overflowing for word in part.word_ids if word is not None]
+    return bool(beyond) and (not kept or kept[-1] < max(beyond))
 
 
 def valid_unicode(text: str) -> str:

@@ -6,8 +6,8 @@ Does not know any words: `Encoder.decode` turns term ids into terms.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, overload
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,9 @@ from spladelet.errors import InputError, ModelMismatchError, VectorError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+
+_MAX_VOCAB = 2**31 - 1  # term ids are int32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +81,7 @@ class SparseVector:
         _, mine, theirs = np.intersect1d(
             self.term_ids, other.term_ids, assume_unique=True, return_indices=True
         )
-        return float(self.weights[mine] @ other.weights[theirs])
+        return float(self.weights[mine].astype(np.float64) @ other.weights[theirs])
 
     def prune(
         self, *, max_active_dims: int | None = None, min_weight: float = 0.0
@@ -96,6 +99,9 @@ class SparseVector:
         check_pruning(max_active_dims, min_weight)
         keep = prune_row(self.weights, max_active_dims, min_weight)
         return SparseVector(self.term_ids[keep], self.weights[keep], self.vocab_size, self.model)
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        _restore(self, state)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SparseVector):
@@ -172,7 +178,10 @@ class SparseVectors(Sequence[SparseVector]):
         """
         from scipy.sparse import csr_array
 
-        clean = csr_array(matrix, dtype=np.float32, copy=True)
+        with np.errstate(over="ignore"):  # refused below
+            clean = csr_array(matrix, dtype=np.float32, copy=True)
+        if clean.ndim != 2 or clean.shape[1] > _MAX_VOCAB:
+            raise VectorError(f"a matrix of shape {clean.shape} is not texts x terms.")
         clean.sum_duplicates()
         _check_weights(clean.data)
         clean.eliminate_zeros()
@@ -190,6 +199,9 @@ class SparseVectors(Sequence[SparseVector]):
 
         shape = (len(self), self.vocab_size)
         return csr_array((self.weights, self.term_ids, self.row_offsets), shape=shape)
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        _restore(self, state)
 
     @property
     def active_dims(self) -> NDArray[np.int64]:
@@ -250,20 +262,32 @@ def prune_row(
     weights: NDArray[np.float32], max_active_dims: int | None, min_weight: float
 ) -> NDArray[np.int64]:
     """Return the positions to keep, ascending: see `SparseVector.prune`."""
-    keep = np.flatnonzero(weights >= min_weight) if min_weight > 0 else np.arange(len(weights))
+    least = np.float64(min_weight)  # as float32 it might be infinite
+    keep = np.flatnonzero(weights >= least) if min_weight > 0 else np.arange(len(weights))
     if max_active_dims is not None and len(keep) > max_active_dims:
         heaviest = np.argsort(-weights[keep], kind="stable")[:max_active_dims]
         keep = np.sort(keep[heaviest])
     return keep
 
 
+def _restore(made: SparseVector | SparseVectors, state: Sequence[Any]) -> None:
+    """Take the fields from a pickle, which forgets that arrays are read-only."""
+    for item, value in zip(fields(made), state, strict=True):
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+        object.__setattr__(made, item.name, value)
+
+
 def _clean_row(
     term_ids: ArrayLike, weights: ArrayLike, vocab_size: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     try:
-        ids = np.asarray(term_ids, dtype=np.int64)
+        ids = _whole_numbers(np.asarray(term_ids))
+        values = np.asarray(weights)
+        if values.dtype.kind not in "biufO":
+            raise TypeError(f"weights of type {values.dtype}")
         with np.errstate(over="ignore"):  # too large for float32: refused below, as infinite
-            values = np.asarray(weights, dtype=np.float32)
+            values = values.astype(np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise VectorError(f"term ids or weights are not numbers: {error}.") from error
     if ids.ndim != 1 or ids.shape != values.shape:
@@ -278,13 +302,19 @@ def _clean_row(
         repeated = ids[1:][ids[1:] == ids[:-1]]
         if len(repeated):
             raise VectorError(f"term id {repeated[0]} is given twice; give each term once.")
-    if len(ids) and (ids[0] < 0 or ids[-1] >= vocab_size):
+    if len(ids) and (ids[0] < 0 or ids[-1] >= min(vocab_size, _MAX_VOCAB)):
         wrong = ids[0] if ids[0] < 0 else ids[-1]
         raise VectorError(f"term id {wrong} is outside the vocabulary of {vocab_size} terms.")
     present = values > 0
     clean_ids, clean_values = ids[present].astype(np.int32), values[present]
     clean_ids.flags.writeable = clean_values.flags.writeable = False
     return clean_ids, clean_values
+
+
+def _whole_numbers(ids: NDArray[Any]) -> NDArray[np.int64]:
+    if ids.size and ids.dtype.kind not in "biuO":
+        raise TypeError(f"term ids of type {ids.dtype}, expected whole numbers")
+    return ids.astype(np.int64)
 
 
 def _ascends(ids: NDArray[np.int64]) -> bool:
