@@ -24,6 +24,7 @@ _PACKAGES = [
     "transformers",
     "sentence-transformers",
     "fastembed",
+    "openvino",
 ]
 
 
@@ -33,6 +34,7 @@ def machine() -> dict[str, Any]:
 
     return {
         "cpu": _cpu_name(),
+        "instructions": _instructions(),
         "threads": available_cpus(),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -105,11 +107,21 @@ def _version(package: str) -> str | None:
 
 
 def _cpu_name() -> str:
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def _instructions() -> list[str]:
+    """Return what matters to int8 and float32 products of those that the processor has."""
+    flags = _cpu_info("flags").split()
+    return [name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni") if name in flags]
+
+
+def _cpu_info(name: str) -> str:
     info = Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.exists() else ():
-        if line.startswith("model name"):
+        if line.startswith(name):
             return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return ""
 
 
 def _commit() -> str | None:

@@ -99,18 +99,25 @@ def work(system: str, folder: Path, started: float) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Draw the medians, and our ratios to each other system."""
+    """Draw one row a system: medians, and in brackets the ratio of ours to its."""
     runs, ratios = result["runs"], result["ratios"]
-    header = ["", *SYSTEMS, *(f"ours / {system}" for system in ratios)]
+    figures = list(runs[OURS][0])
     rows = [
         [
-            figure,
-            *(f"{median(runs[system], figure):.1f}" for system in SYSTEMS),
-            *(f"{ratios[system][figure]:.2f}" for system in ratios),
+            system,
+            *(
+                _three_digits(median(rounds, figure))
+                + (f" ({ratios[system][figure]:.2f})" if system in ratios else "")
+                for figure in figures
+            ),
         ]
-        for figure in runs[OURS][0]
+        for system, rounds in runs.items()
     ]
-    return markdown_table(header, rows)
+    return markdown_table(["", *figures], rows)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def _spladelet(folder: Path, bundle: str) -> tuple[Encode, Encode]:
@@ -121,8 +128,7 @@ def _spladelet(folder: Path, bundle: str) -> tuple[Encode, Encode]:
     return encoder.encode_queries, encoder.encode_documents
 
 
-def _fastembed(folder: Path) -> tuple[Encode, Encode]:
-    """As shipped, but for the batch size: its 256 would need over 16 GB for texts of 128 tokens."""
+def _fastembed(folder: Path, batch_size: int) -> tuple[Encode, Encode]:
     from fastembed import SparseTextEmbedding
 
     from spladelet.threads import available_cpus
@@ -134,39 +140,60 @@ def _fastembed(folder: Path) -> tuple[Encode, Encode]:
     )
     return (
         lambda texts: list(model.query_embed(texts)),
-        lambda texts: list(model.embed(texts, batch_size=32)),
+        lambda texts: list(model.embed(texts, batch_size=batch_size)),
     )
 
 
-def _sentence_transformers(folder: Path, file: str | None = None) -> tuple[Encode, Encode]:
-    """Run in torch, or the given graph by its ONNX backend."""
+def _sentence_transformers(folder: Path) -> tuple[Encode, Encode]:
+    from sentence_transformers import SparseEncoder
+    from torch import set_num_threads
+
+    from spladelet.threads import available_cpus
+
+    set_num_threads(available_cpus())
+    model = SparseEncoder(str(folder / "checkpoint"), device="cpu", local_files_only=True)
+    return model.encode_query, model.encode_document
+
+
+def _onnx_backend(folder: Path, file: str) -> tuple[Encode, Encode]:
+    from sentence_transformers import SparseEncoder
+
+    model = SparseEncoder(
+        str(folder / "logits"),
+        device="cpu",
+        backend="onnx",
+        local_files_only=True,
+        model_kwargs={"file_name": file, "provider": "CPUExecutionProvider"},
+    )
+    return model.encode_query, model.encode_document
+
+
+def _openvino_backend(folder: Path) -> tuple[Encode, Encode]:
     from sentence_transformers import SparseEncoder
 
     from spladelet.threads import available_cpus
 
-    if file is None:
-        from torch import set_num_threads
-
-        set_num_threads(available_cpus())
-        model = SparseEncoder(str(folder / "checkpoint"), device="cpu", local_files_only=True)
-    else:
-        model = SparseEncoder(
-            str(folder / "logits"),
-            device="cpu",
-            backend="onnx",
-            local_files_only=True,
-            model_kwargs={"file_name": file, "provider": "CPUExecutionProvider"},
-        )
+    threads = {"INFERENCE_NUM_THREADS": str(available_cpus())}
+    model = SparseEncoder(
+        str(folder / "openvino"),
+        device="cpu",
+        backend="openvino",
+        local_files_only=True,
+        model_kwargs={"file_name": "openvino_model.xml", "ov_config": threads},
+    )
     return model.encode_query, model.encode_document
 
 
 SYSTEMS: dict[str, Callable[[Path], tuple[Encode, Encode]]] = {
     OURS: lambda folder: _spladelet(folder, "int8"),
     "spladelet float32": lambda folder: _spladelet(folder, "float32"),
-    "fastembed": _fastembed,
+    # As shipped; the mix then takes 23 GB, so a smaller machine needs fewer --documents.
+    "fastembed": lambda folder: _fastembed(folder, 256),
+    "fastembed, batches of 32": lambda folder: _fastembed(folder, 32),
     TORCH: _sentence_transformers,
-    f"{TORCH}, ONNX": lambda folder: _sentence_transformers(folder, "model.onnx"),
-    f"{TORCH}, ONNX int8": lambda folder: _sentence_transformers(folder, "model_int8.onnx"),
+    f"{TORCH}, ONNX": lambda folder: _onnx_backend(folder, "model.onnx"),
+    f"{TORCH}, ONNX int8": lambda folder: _onnx_backend(folder, "model_int8.onnx"),
+    f"{TORCH}, OpenVINO int8": _openvino_backend,
 }
 
 
@@ -197,6 +224,28 @@ def _prepare(checkpoint: Path, folder: Path) -> None:
         per_channel=True,
         weight_type=QuantType.QInt8,
     )
+    report("static int8 by OpenVINO's NNCF")
+    _quantize_openvino(checkpoint, folder / "openvino")
+
+
+def _quantize_openvino(checkpoint: Path, folder: Path) -> None:
+    """Do what sentence-transformers' export does, calibrated on texts that are here already."""
+    import nncf
+    from optimum.intel import OVConfig, OVModelForMaskedLM, OVQuantizationConfig, OVQuantizer
+    from transformers import AutoTokenizer
+
+    from spladelet.documents import read_documents
+
+    tokenizer = AutoTokenizer.from_pretrained(str(checkpoint))
+    texts = [d.content for d in read_documents(str(files("spladelet") / "data" / "demo.jsonl"))]
+    inputs = [dict(tokenizer(text, return_tensors="pt", truncation=True)) for text in texts]
+    model = OVModelForMaskedLM.from_pretrained(str(checkpoint), export=True)
+    OVQuantizer.from_pretrained(model).quantize(
+        nncf.Dataset(inputs),
+        save_directory=folder,
+        ov_config=OVConfig(quantization_config=OVQuantizationConfig(num_samples=len(texts))),
+    )
+    tokenizer.save_pretrained(folder)
 
 
 def _random_checkpoint(folder: Path) -> Path:
