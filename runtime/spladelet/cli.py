@@ -18,6 +18,7 @@ from spladelet._version import __version__
 from spladelet.bundle import Bundle
 from spladelet.encoder import TruncationWarning
 from spladelet.errors import InputError, SpladeletError
+from spladelet.evaluation import command as evaluation
 from spladelet.index import Hit
 from spladelet.models import find_bundle
 from spladelet.store import is_index, verify_index
@@ -146,6 +147,14 @@ def _explain(options: argparse.Namespace) -> None:
         _print_json(asdict(result))
     else:
         print(display.explanation(result, options.top))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    print(evaluation.run_evaluate(options))
+
+
+def _fuse(options: argparse.Namespace) -> None:
+    print(evaluation.run_fuse(options))
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -309,6 +318,13 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--index", metavar="FOLDER", help="look the document up here")
     _add_top(explain)
 
+    evaluate = _command(commands, "evaluate", _evaluate, "measure retrieval on test collections")
+    evaluation.add_evaluate(evaluate)
+    _add_pruning(evaluate)
+
+    fuse = _command(commands, "fuse", _fuse, "make one run file of several")
+    evaluation.add_fuse(fuse)
+
     for name, run, text in (
         ("info", _info, "say what a model or index is"),
         ("verify", _verify, "check every file of a model or index by its hash"),
@@ -334,7 +350,7 @@ def _command(
     command = commands.add_parser(name, help=text, description=text.capitalize() + ".")
     command.set_defaults(run=run, max_active_dims=None, min_weight=0.0)
     command.add_argument("--json", action="store_true", help="print JSON")
-    if run not in (_info, _verify):
+    if run not in (_info, _verify, _fuse):
         command.add_argument("--model", metavar="MODEL", help="a bundle or hub id (default: ours)")
         command.add_argument("--threads", type=int, metavar="N", help="threads (default: all)")
     return command

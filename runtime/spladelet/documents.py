@@ -9,9 +9,11 @@ import gzip
 import io
 import json
 import os
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import IO
 
@@ -38,43 +40,58 @@ class Document:
         return f"{self.title} {self.text}".strip()
 
 
-def read_documents(source: str | os.PathLike[str] | IO[str]) -> Iterator[Document]:
+def read_documents(
+    source: str | os.PathLike[str] | Traversable | IO[str],
+) -> Iterator[Document]:
     """Read documents one by one; see the module for the formats.
 
     Args:
-        source: A path (".gz" is unpacked), or an open text file.
+        source: A path (".gz" is unpacked), a file in a folder or .zip, or an open text file.
 
     Raises:
         InputError: The file cannot be read, or is no UTF-8 text.
         RecordError: A line is no document; the message names file and line.
     """
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        try:
-            with _open(path) as file:
-                yield from _parse(file, str(path))
-        except (OSError, EOFError, zlib.error) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"cannot read {path}: {reason}.") from error
-    else:
-        yield from _parse(source, getattr(source, "name", "input"))
-
-
-def _open(path: Path) -> IO[str]:
-    raw: IO[bytes] = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[assignment]
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n")
-
-
-def _parse(file: IO[str], name: str) -> Iterator[Document]:
     as_json: bool | None = None
+    for name, number, line in read_lines(source):
+        if as_json is None:
+            as_json = line.startswith("{")
+        yield _from_json(line, number, name) if as_json else Document(str(number), line)
+
+
+def read_lines(
+    source: str | os.PathLike[str] | Traversable | IO[str],
+) -> Iterator[tuple[str, int, str]]:
+    """Read the lines of a text file that are not blank: (file, line number from 1, line).
+
+    Args:
+        source: A path, or a file in a folder or .zip (".gz" is unpacked), or an open text file.
+
+    Raises:
+        InputError: The file cannot be read, or is no UTF-8 text.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        source = Path(source)
+    if not isinstance(source, Traversable):
+        yield from _lines(source, getattr(source, "name", "input"))
+        return
+    try:
+        with source.open("rb") as raw:
+            unpacked = gzip.GzipFile(fileobj=raw) if source.name.endswith(".gz") else raw
+            # newline: only "\n" ends a line; what else stands before it is stripped.
+            with io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="\n") as file:
+                yield from _lines(file, str(source))
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {source}: {reason}.") from error
+
+
+def _lines(file: IO[str], name: str) -> Iterator[tuple[str, int, str]]:
     try:
         for number, raw in enumerate(file, start=1):
             line = raw.lstrip("\ufeff").strip()  # standard input may bring a byte order mark
-            if not line:
-                continue
-            if as_json is None:
-                as_json = line.startswith("{")
-            yield _from_json(line, number, name) if as_json else Document(str(number), line)
+            if line:
+                yield name, number, line
     except UnicodeDecodeError as error:
         raise InputError(
             f"{name} is no UTF-8 text ({error.reason}). Convert it first, for "

@@ -4,7 +4,9 @@ SpladeletError
 ├── InputError                  a text, record or parameter cannot be used (also a ValueError)
 │   ├── VectorError             weights or term ids break the rules of a sparse vector
 │   ├── RecordError             a line of an input file is no document
-│   └── DuplicateIdError        two documents have the same id
+│   ├── DuplicateIdError        two documents have the same id
+│   ├── CollectionError         a test collection is missing a part, or a part is not well-formed
+│   └── RunError                a run file is not well-formed, or of other queries
 ├── BundleError                 a model bundle cannot be used
 │   ├── BundleNotFoundError     there is none at that place
 │   ├── BundleFormatError       its description is of an unknown version, or not well-formed
@@ -37,6 +39,14 @@ class RecordError(InputError):
 
 class DuplicateIdError(InputError):
     """Two documents have the same id."""
+
+
+class CollectionError(InputError):
+    """A test collection is missing a part, or a part is not well-formed."""
+
+
+class RunError(InputError):
+    """A run file is not well-formed, or of other queries."""
 
 
 class BundleError(SpladeletError):

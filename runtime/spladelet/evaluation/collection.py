@@ -1,0 +1,258 @@
+"""Test collections in BEIR's layout: documents, queries, and judgements of which answer which.
+
+    corpus.jsonl        {"_id", "title", "text"} a line
+    queries.jsonl       {"_id", "text"} a line
+    qrels/test.tsv      query-id, corpus-id, score; one file a split
+
+A folder, or a .zip of one; each file may be gzipped, with Windows line ends and a byte order mark.
+A folder of such folders, as CQADupStack is, is one collection in parts. Names that `ir_datasets`
+knows are taken from there (extra `datasets`).
+
+Judgements of documents that are not there count, as in BEIR: nothing can find them. Judged
+queries that are not there are left out. Both are said in `Collection.notes`.
+
+Source: Thakur et al. 2021, https://arxiv.org/abs/2104.08663
+"""
+
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from spladelet.documents import Document, read_documents, read_lines
+from spladelet.errors import CollectionError, DuplicateIdError, MissingDependencyError
+
+Qrels = Mapping[str, Mapping[str, int]]
+
+_HEADER = ("query-id", "corpus-id", "score")
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Documents, queries, and which documents answer which query.
+
+    Attributes:
+        name: What people call it.
+        documents: All documents.
+        queries: Query id to text; the judged ones only.
+        qrels: Query id to document id to grade; above 0 is relevant.
+        part_of: The collection that this is a part of; may be empty.
+        notes: What was odd about the files, for people.
+    """
+
+    name: str
+    documents: Sequence[Document]
+    queries: Mapping[str, str]
+    qrels: Qrels
+    part_of: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name, with the collection that this is a part of."""
+        return f"{self.part_of}/{self.name}" if self.part_of else self.name
+
+
+def read_collections(source: str | os.PathLike[str], split: str = "test") -> list[Collection]:
+    """Read a collection, or the parts of one; see the module for the layout.
+
+    Args:
+        source: A folder or .zip, or a name of `ir_datasets` such as "beir/scifact/test".
+        split: Which judgements; a name of `ir_datasets` says that itself.
+
+    Raises:
+        CollectionError: There is none, or a file is missing or not well-formed.
+        DuplicateIdError: Two documents, or two queries, have one id.
+        MissingDependencyError: A name, and the extra `datasets` is not installed.
+    """
+    path = Path(source)
+    if not path.exists():
+        return [_from_ir_datasets(str(source))]
+    root = _root(path)
+    name = path.stem if path.suffix == ".zip" else path.resolve().name
+    if _find(root, "corpus.jsonl"):
+        return [_read(root, name, split)]
+    inner = sorted((f for f in _folders(root) if _find(f, "corpus.jsonl")), key=lambda f: f.name)
+    if not inner:
+        raise CollectionError(
+            f"{source} has no corpus.jsonl. Expected BEIR's layout: corpus.jsonl, queries.jsonl "
+            "and qrels/test.tsv, or folders with these."
+        )
+    if len(inner) == 1:  # a .zip of the folder itself
+        return [_read(inner[0], inner[0].name, split)]
+    return [_read(folder, folder.name, split, part_of=name) for folder in inner]
+
+
+def _read(folder: Traversable, name: str, split: str, part_of: str = "") -> Collection:
+    documents = list(read_documents(_need(folder, "corpus.jsonl")))
+    texts = {}
+    for query in read_documents(_need(folder, "queries.jsonl")):
+        if query.id in texts:
+            raise _duplicate("queries", query.id, str(folder))
+        texts[query.id] = query.text
+    qrels = _read_qrels(_qrels_file(folder, split))
+    return _collection(name, documents, texts, qrels, part_of)
+
+
+def _collection(
+    name: str, documents: list[Document], texts: Mapping[str, str], qrels: Qrels, part_of: str = ""
+) -> Collection:
+    """Check what was read, and keep the judged queries."""
+    known: set[str] = set()
+    for document in documents:
+        if document.id in known:
+            raise _duplicate("documents", document.id, name)
+        known.add(document.id)
+    kept = {query: grades for query, grades in qrels.items() if query in texts}
+    if not kept:
+        raise CollectionError(
+            f"{name}: none of the {len(qrels)} judged queries is in queries.jsonl "
+            f"({_some(qrels)} are judged, {_some(texts)} are there). Their ids must be the same."
+        )
+    queries = {query: texts[query] for query in kept}
+    notes = _notes(documents, known, queries, qrels)
+    return Collection(name, documents, queries, kept, part_of, tuple(notes))
+
+
+def _notes(
+    documents: Sequence[Document], known: set[str], queries: Mapping[str, str], qrels: Qrels
+) -> Iterator[str]:
+    judged = {document for query in queries for document in qrels[query]}
+    odd: list[tuple[str, Sequence[str]]] = [
+        ("judged queries that are not there, left out", [q for q in qrels if q not in queries]),
+        ("judged documents that are not there, so nothing finds them", sorted(judged - known)),
+        (
+            "documents without text, so nothing finds them",
+            [d.id for d in documents if not d.content],
+        ),
+        ("queries without text", [q for q, text in queries.items() if not text.strip()]),
+        (
+            "queries without a relevant document, counted as 0",
+            [q for q in queries if max(qrels[q].values(), default=0) <= 0],
+        ),
+    ]
+    for text, ids in odd:
+        if ids:
+            yield f"{text}: {len(ids)} ({_some(ids)})"
+
+
+def _read_qrels(file: Traversable) -> dict[str, dict[str, int]]:
+    qrels: dict[str, dict[str, int]] = {}
+    for where, number, line in read_lines(file):
+        fields = line.split("\t") if "\t" in line else line.split()
+        if number == 1 and tuple(fields[:3]) == _HEADER:
+            continue
+        if len(fields) == 4:  # TREC's own: query, iteration, document, grade
+            fields = [fields[0], *fields[2:]]
+        try:
+            query, document, grade = (field.strip() for field in fields)
+            value = int(grade)
+        except ValueError as error:
+            raise CollectionError(
+                f"{where}, line {number} is {line!r:.60}; expected query id, document id and a "
+                "whole number, with tabs between."
+            ) from error
+        if qrels.setdefault(query, {}).setdefault(document, value) != value:
+            raise CollectionError(
+                f"{where}, line {number} gives document {document!r} of query {query!r} grade "
+                f"{value}, an earlier line {qrels[query][document]}. Keep one."
+            )
+    if not qrels:
+        raise CollectionError(f"{file} has no judgements.")
+    return qrels
+
+
+def _qrels_file(folder: Traversable, split: str) -> Traversable:
+    if split != Path(split).name:
+        raise CollectionError(f"split is {split!r}; expected a name such as test.")
+    qrels = folder / "qrels"
+    names = sorted(f.name for f in qrels.iterdir()) if qrels.is_dir() else []
+    file = _find(qrels, f"{split}.tsv") if names else None
+    if file is None:
+        there = ", ".join(name.partition(".tsv")[0] for name in names if ".tsv" in name)
+        have = f"its splits are {there}: choose with --split" if there else "it has no qrels"
+        raise CollectionError(f"{folder} has no qrels/{split}.tsv; {have}.")
+    return file
+
+
+def _from_ir_datasets(name: str) -> Collection:
+    looks_like_path = name.startswith((".", os.sep)) or name.endswith(".zip")
+    if looks_like_path:
+        raise CollectionError(f"there is no collection at {name!r}.")
+    try:
+        import ir_datasets
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"there is no folder {name!r} here. If it is a name of ir_datasets, install that with "
+            "`pip install 'spladelet[datasets]'`."
+        ) from error
+    try:
+        dataset = ir_datasets.load(name)
+    except KeyError as error:
+        raise CollectionError(
+            f"{name!r} is neither a folder or .zip here nor a name of ir_datasets."
+        ) from error
+    for part in ("docs", "queries", "qrels"):
+        if not getattr(dataset, f"has_{part}")():
+            raise CollectionError(
+                f"{name} of ir_datasets has no {part}. Choose one with all three."
+            )
+    return _collection(
+        name.replace("/", "-"),
+        [_document(doc) for doc in dataset.docs_iter()],
+        {query.query_id: query.default_text() for query in dataset.queries_iter()},
+        _group((q.query_id, q.doc_id, q.relevance) for q in dataset.qrels_iter()),
+    )
+
+
+def _document(doc: Any) -> Document:  # noqa: ANN401
+    """Take title and text where there are both, else what the data set calls its text."""
+    if hasattr(doc, "title") and hasattr(doc, "text"):
+        return Document(doc.doc_id, doc.text or "", doc.title or "")
+    return Document(doc.doc_id, doc.default_text())
+
+
+def _group(rows: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
+    qrels: dict[str, dict[str, int]] = {}
+    for query, document, grade in rows:
+        qrels.setdefault(query, {})[document] = grade
+    return qrels
+
+
+def _root(path: Path) -> Traversable:
+    if path.is_dir():
+        return path
+    if not zipfile.is_zipfile(path):
+        raise CollectionError(f"{path} is neither a folder nor a .zip.")
+    return zipfile.Path(path)
+
+
+def _folders(root: Traversable) -> list[Traversable]:
+    return [item for item in root.iterdir() if item.is_dir()]
+
+
+def _find(folder: Traversable, name: str) -> Traversable | None:
+    for candidate in (folder / name, folder / f"{name}.gz"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _need(folder: Traversable, name: str) -> Traversable:
+    file = _find(folder, name)
+    if file is None:
+        raise CollectionError(f"{folder} has no {name}, nor {name}.gz.")
+    return file
+
+
+def _duplicate(what: str, identity: str, where: str) -> DuplicateIdError:
+    return DuplicateIdError(f"{where} has two {what} with id {identity!r}. Keep one.")
+
+
+def _some(ids: Iterable[str]) -> str:
+    ids = list(ids)
+    return ", ".join(ids[:_SHOWN]) + (", …" if len(ids) > _SHOWN else "")

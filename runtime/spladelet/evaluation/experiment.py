@@ -1,0 +1,247 @@
+"""An experiment: a model on a test collection, beside a baseline, other runs, and their fusion."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelet.documents import Document
+from spladelet.errors import InputError, RunError
+from spladelet.evaluation.bm25 import bm25_run
+from spladelet.evaluation.cache import VectorCache
+from spladelet.evaluation.collection import Collection
+from spladelet.evaluation.fusion import reciprocal_rank_fusion, weighted_fusion
+from spladelet.evaluation.measures import (
+    MEASURES,
+    Comparison,
+    Values,
+    compare,
+    mean,
+    measure,
+)
+from spladelet.evaluation.runs import Run, ranking, without_self_matches
+from spladelet.index import Index
+
+BM25 = "bm25"
+FUSIONS = ("rrf", "weighted")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an experiment is done.
+
+    Attributes:
+        baseline: What the others are compared with: "bm25", the name of a run, or None.
+        fusion: "rrf" or "weighted" fuses the model with each other run; None does not.
+        share: The model's weight in a fusion, from 0 to 1; the other run has the rest.
+        depth: Documents found a query.
+        keep_same_ids: Keep a document whose id is the query's own; BEIR drops it.
+        measures: By ir_measures' names; the first one decides and is compared.
+
+    Raises:
+        InputError: A value makes no sense.
+    """
+
+    baseline: str | None = BM25
+    fusion: str | None = None
+    share: float = 0.5
+    depth: int = 1000
+    keep_same_ids: bool = False
+    measures: Sequence[str] = MEASURES
+
+    def __post_init__(self) -> None:
+        if self.fusion not in (None, *FUSIONS):
+            raise InputError(f"fusion is {self.fusion!r}; expected {' or '.join(FUSIONS)}.")
+        if not 0 <= self.share <= 1:
+            raise InputError(f"share is {self.share}; expected a number from 0 to 1.")
+        if self.depth < 1:
+            raise InputError(f"depth is {self.depth}; expected at least 1.")
+        if not self.measures:
+            raise InputError("measures is empty; name at least one, such as nDCG@10.")
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What one system did on a collection.
+
+    Attributes:
+        name: What people call it.
+        run: What it found.
+        values: Measure to query id to value.
+        comparison: With the baseline, by the first measure; None for the baseline itself.
+    """
+
+    name: str
+    run: Run
+    values: Values
+    comparison: Comparison | None = None
+
+    def figures(self) -> dict[str, float]:
+        """Return the mean over queries of each measure."""
+        return {name: mean(values) for name, values in self.values.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came out on one collection.
+
+    Attributes:
+        collection: The collection.
+        systems: The model first, then the baseline and runs, then fusions.
+        baseline: The baseline's name, if there was one.
+        active_dims: Mean terms of a "query" and of a "document".
+        document_dims: Terms of each document, int64[documents].
+        notes: What a reader should know.
+    """
+
+    collection: Collection
+    systems: Mapping[str, System]
+    baseline: str | None
+    active_dims: Mapping[str, float]
+    document_dims: NDArray[np.int64] = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> System:
+        """The model's own system."""
+        return next(iter(self.systems.values()))
+
+
+def evaluate(
+    vectors: VectorCache,
+    collection: Collection,
+    settings: Settings | None = None,
+    *,
+    name: str = "spladelet",
+    runs: Mapping[str, Run] | None = None,
+) -> Outcome:
+    """Evaluate a model on a collection.
+
+    Documents are encoded as title and text, searched exactly, and measured as BEIR does.
+
+    Args:
+        vectors: The model, with what it encoded before.
+        collection: The collection.
+        settings: What to compare and how.
+        name: What the model is called.
+        runs: Other systems' runs, by name.
+
+    Raises:
+        InputError: Two systems have one name, or the baseline is none of them.
+        RunError: A run is of other queries.
+        MissingDependencyError: The extra `evaluate` is not installed.
+
+    Source: Thakur et al. 2021, https://arxiv.org/abs/2104.08663
+    """
+    settings = settings or Settings()
+    others = dict(runs or {})
+    for label, run in others.items():
+        _check_run(label, run, collection)
+    wants_bm25 = settings.baseline == BM25 and BM25 not in others
+    if name in others or (wants_bm25 and name == BM25):
+        raise InputError(f"two systems are named {name!r}. Rename a run's file.")
+    if wants_bm25:
+        bm25 = bm25_run(collection.documents, collection.queries, settings.depth + 1)
+        others = {BM25: bm25, **others}
+    if settings.baseline is not None and settings.baseline not in others:
+        raise InputError(
+            f"baseline {settings.baseline!r} is none of the runs ({', '.join(others) or 'none'})."
+        )
+    model_run, facts = _search(vectors, collection, settings.depth + 1)
+    found = {name: model_run, **others}
+    if not settings.keep_same_ids:
+        found = {label: without_self_matches(run) for label, run in found.items()}
+    found = {label: _cut(run, settings.depth) for label, run in found.items()}
+    found |= _fuse(name, found, settings)
+    notes = (*collection.notes, *facts.notes, *_same_ids(collection, settings))
+    systems = _measure(found, collection, settings)
+    return Outcome(collection, systems, settings.baseline, facts.active_dims, facts.dims, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    active_dims: dict[str, float]
+    dims: NDArray[np.int64]
+    notes: list[str]
+
+
+def _search(vectors: VectorCache, collection: Collection, depth: int) -> tuple[Run, _Facts]:
+    encoded = vectors.encode_documents(collection.documents, collection.label)
+    asked = vectors.encode_queries(list(collection.queries.values()))
+    # Their texts are not needed here, so only names go into the index.
+    index = Index.build(encoded, [Document(document.id, "") for document in collection.documents])
+    hits = index.search_many(asked, depth)
+    run = {
+        query: {hit.id: hit.score for hit in found}
+        for query, found in zip(collection.queries, hits, strict=True)
+    }
+    cut = len(encoded.truncated)
+    notes = [f"documents longer than the model reads, and cut: {cut}"] if cut else []
+    dims = {"query": _mean(asked.active_dims), "document": _mean(encoded.active_dims)}
+    return run, _Facts(dims, encoded.active_dims, notes)
+
+
+def _measure(
+    found: Mapping[str, Run], collection: Collection, settings: Settings
+) -> dict[str, System]:
+    systems = {
+        label: System(label, run, measure(run, collection.qrels, settings.measures))
+        for label, run in found.items()
+    }
+    if settings.baseline is None:
+        return systems
+    first = settings.measures[0]
+    against = systems[settings.baseline].values[first]
+    return {
+        label: replace(system, comparison=compare(system.values[first], against))
+        if label != settings.baseline
+        else system
+        for label, system in systems.items()
+    }
+
+
+def _fuse(name: str, found: Mapping[str, Run], settings: Settings) -> dict[str, Run]:
+    if settings.fusion is None:
+        return {}
+    fuse = reciprocal_rank_fusion if settings.fusion == "rrf" else weighted_fusion
+    weights = [settings.share, 1 - settings.share]
+    return {
+        f"{name} + {other}": _cut(fuse([found[name], run], weights=weights), settings.depth)
+        for other, run in found.items()
+        if other != name
+    }
+
+
+def _cut(run: Run, depth: int) -> dict[str, dict[str, float]]:
+    """Keep the best, as many as are measured."""
+    return {
+        query: {document: found[document] for document in ranking(found)[:depth]}
+        for query, found in run.items()
+    }
+
+
+def _check_run(label: str, run: Run, collection: Collection) -> None:
+    if not any(query in run for query in collection.queries):
+        theirs, ours = next(iter(run), None), next(iter(collection.queries))
+        raise RunError(
+            f"run {label!r} has none of the queries of {collection.label} (it has {theirs!r}, the "
+            f"collection {ours!r}). Give the run of this collection and split."
+        )
+
+
+def _same_ids(collection: Collection, settings: Settings) -> list[str]:
+    """Say so where the convention may drop documents that only happen to share an id."""
+    if settings.keep_same_ids:
+        return []
+    lost = sum(collection.qrels[q].get(q, 0) > 0 for q in collection.queries)
+    if not lost:
+        return []
+    return [
+        f"queries with the id of a relevant document, which BEIR's convention drops: {lost}; if "
+        "these ids are numbers of their own, keep them with --keep-same-ids"
+    ]
+
+
+def _mean(counts: NDArray[np.int64]) -> float:
+    return float(counts.mean()) if len(counts) else 0.0

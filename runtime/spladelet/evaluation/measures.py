@@ -1,0 +1,113 @@
+"""How good a run is, query by query, and whether one run is better than another.
+
+The measures are trec_eval's, by way of `ir_measures` (extra `evaluate`): nDCG has linear gains,
+equal scores are ranked by falling document id, and a query for which nothing was found counts as 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spladelet import extras
+from spladelet.errors import InputError
+from spladelet.evaluation.collection import Qrels
+from spladelet.evaluation.runs import Run, ranking
+
+# BEIR's, by ir_measures' names: RR is reciprocal rank (MRR), R recall, AP average precision (MAP).
+MEASURES = ("nDCG@10", "RR@10", "R@100", "R@1000", "AP")
+
+Values = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One system against another over the same queries.
+
+    Attributes:
+        difference: Mean of ours minus theirs.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        p_value: Two-sided, of a paired t-test.
+        wins: Queries on which ours is better.
+        losses: Queries on which theirs is.
+        ties: The others.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    wins: int
+    losses: int
+    ties: int
+
+
+def measure(run: Run, qrels: Qrels, measures: Sequence[str] = MEASURES) -> Values:
+    """Measure a run: measure to query id to value, for every judged query.
+
+    Args:
+        run: Query id to document id to score.
+        qrels: Query id to document id to grade.
+        measures: By ir_measures' names.
+
+    Raises:
+        InputError: A measure has no such name.
+        MissingDependencyError: The extra `evaluate` is not installed.
+
+    Source: MacAvaney et al. 2022, https://arxiv.org/abs/2111.13466
+    """
+    ir_measures = extras.load("ir_measures", "evaluate", "measuring a run")
+    by_measure = {}
+    for name in measures:
+        try:
+            by_measure[ir_measures.parse_measure(name)] = name
+        except (NameError, ValueError, SyntaxError, TypeError) as error:
+            raise InputError(
+                f"measure {name!r} is unknown; expected one such as nDCG@10, RR@10, R@100 or AP."
+            ) from error
+    values = {name: dict.fromkeys(qrels, 0.0) for name in measures}
+    judged = {query: dict(grades) for query, grades in qrels.items()}
+    # Some of the measures rank equal scores by rising id: with ranks for scores there are none.
+    found = {query: _ranks(run.get(query, {})) for query in qrels}
+    for metric in ir_measures.iter_calc(list(by_measure), judged, found):
+        values[by_measure[metric.measure]][metric.query_id] = float(metric.value)
+    return values
+
+
+def _ranks(found: Mapping[str, float]) -> dict[str, float]:
+    return {document: -float(rank) for rank, document in enumerate(ranking(found))}
+
+
+def mean(values: Mapping[str, float]) -> float:
+    """Return the mean over queries."""
+    return float(np.mean(list(values.values()))) if values else 0.0
+
+
+def compare(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Comparison:
+    """Compare two systems by one measure, in pairs by query.
+
+    Args:
+        ours: Query id to value.
+        theirs: Likewise, of the same queries.
+
+    Raises:
+        InputError: The queries differ.
+
+    Source: Smucker et al. 2007, https://doi.org/10.1145/1321440.1321528 (the t-test serves)
+    """
+    if ours.keys() != theirs.keys():
+        raise InputError(f"{len(ours)} and {len(theirs)} queries, not the same ones. Use one set.")
+    left = np.array(list(ours.values()))
+    right = np.array([theirs[query] for query in ours])
+    gap = left - right
+    counts = int((gap > 0).sum()), int((gap < 0).sum()), int((gap == 0).sum())
+    difference = float(gap.mean()) if len(gap) else 0.0
+    if len(gap) < 2 or not gap.any():
+        return Comparison(difference, difference, difference, 1.0, *counts)
+    from scipy.stats import ttest_rel
+
+    test = ttest_rel(left, right)
+    interval = test.confidence_interval(0.95)
+    low, high = float(interval.low), float(interval.high)
+    return Comparison(difference, low, high, float(test.pvalue), *counts)

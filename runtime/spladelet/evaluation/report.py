@@ -1,0 +1,136 @@
+"""The report: one HTML file with tables, plots, and queries to look at. Opens without a network."""
+
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from spladelet import extras
+from spladelet._version import __version__
+from spladelet.display import snippet
+from spladelet.encoder import Encoder
+from spladelet.evaluation import plots, tables
+from spladelet.evaluation.examples import Example, wins_and_losses
+from spladelet.evaluation.experiment import Outcome
+
+_TERMS = 14
+_WORDS = 6
+_SNIPPET = 260
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    outcomes: Sequence[Outcome],
+    encoder: Encoder,
+    *,
+    examples: int = 5,
+    name: str = "",
+) -> None:
+    """Write an HTML file, whole or not at all.
+
+    Args:
+        path: The file; its folder must exist.
+        outcomes: What came out, one a collection.
+        encoder: The model that was evaluated, to show how it reads queries.
+        examples: How many of the largest wins, and of the largest losses.
+        name: What the model is called.
+
+    Raises:
+        MissingDependencyError: The extra `evaluate` is not installed.
+        OSError: The file cannot be written.
+    """
+    jinja2 = extras.load("jinja2", "evaluate", "a report")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    source = (files("spladelet") / "evaluation" / "report.html").read_text(encoding="utf-8")
+    page = environment.from_string(source).render(
+        name=name or encoder.description.name,
+        fingerprint=encoder.fingerprint[:16],
+        version=__version__,
+        sections=[_section(outcome, encoder, examples) for outcome in outcomes],
+        means=_means(outcomes),
+    )
+    target = Path(path)
+    aside = target.with_name(f"{target.name}-{secrets.token_hex(8)}.tmp")
+    try:
+        aside.write_text(page, encoding="utf-8")
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _means(outcomes: Sequence[Outcome]) -> Mapping[str, Any] | None:
+    if len(outcomes) < 2:
+        return None
+    means = tables.averages(outcomes)
+    measures = [tables.measure_name(m) for m in next(iter(means.values()))]
+    return {"measures": measures, "rows": {n: list(v.values()) for n, v in means.items()}}
+
+
+def _section(outcome: Outcome, encoder: Encoder, examples: int) -> Mapping[str, Any]:
+    collection, measures = outcome.collection, list(outcome.model.values)
+    wins, losses = wins_and_losses(encoder, outcome, examples)
+    return {
+        "label": collection.label,
+        "documents": len(collection.documents),
+        "queries": len(collection.queries),
+        "measure": tables.measure_name(measures[0]),
+        "measures": [tables.measure_name(measure) for measure in measures],
+        "baseline": outcome.baseline,
+        "systems": [
+            {
+                "name": system.name,
+                "figures": list(system.figures().values()),
+                "against": tables.against(system.comparison),
+            }
+            for system in outcome.systems.values()
+        ],
+        "published": tables.published_for(collection.label, measures[0]),
+        "active_dims": outcome.active_dims,
+        "notes": outcome.notes,
+        "measures_plot": plots.measures_plot(outcome),
+        "differences_plot": plots.differences_plot(outcome) if outcome.baseline else "",
+        "recall_plot": plots.recall_plot(outcome),
+        "dims_plot": plots.active_dims_plot(outcome),
+        "groups": [
+            {"title": title, "kind": kind, "examples": [_example(e) for e in found]}
+            for title, kind, found in (
+                (f"Where the model is better than {outcome.baseline}", "win", wins),
+                (f"Where the model is worse than {outcome.baseline}", "loss", losses),
+            )
+            if found
+        ],
+    }
+
+
+def _example(example: Example) -> Mapping[str, Any]:
+    heaviest = max((term.weight for term in example.terms), default=1.0)
+    return {
+        "query": example.query,
+        "id": example.query_id,
+        "ours": example.ours,
+        "theirs": example.theirs,
+        "terms": [
+            {"term": t.term, "weight": t.weight, "share": t.weight / heaviest, "added": t.added}
+            for t in example.terms[:_TERMS]
+        ],
+        "more": max(0, len(example.terms) - _TERMS),
+        "relevant": _document(example.relevant),
+        "our_rank": example.our_rank,
+        "their_rank": example.their_rank,
+        "words": [
+            {"term": w.term, "score": w.score, "shared": w.in_query and w.in_document}
+            for w in example.words[:_WORDS]
+        ],
+        "our_first": _document(example.our_first),
+        "their_first": _document(example.their_first),
+    }
+
+
+def _document(document: Any) -> Mapping[str, str] | None:  # noqa: ANN401
+    if document is None:
+        return None
+    return {"id": document.id, "text": snippet(document.title, document.text, _SNIPPET)}

@@ -1,0 +1,165 @@
+import gzip
+import shutil
+import sys
+import types
+
+import pytest
+from runtime.evaluation.small_collection import DOCUMENTS, QRELS, QUERIES, write_collection
+
+from spladelet.errors import CollectionError, DuplicateIdError, MissingDependencyError
+from spladelet.evaluation import read_collections
+
+
+def read(folder, split="test"):
+    (collection,) = read_collections(folder, split)
+    return collection
+
+
+def test_reads_beirs_layout(collection_folder):
+    collection = read(collection_folder)
+    assert collection.name == collection.label == "small"
+    assert [d.id for d in collection.documents] == list(DOCUMENTS)
+    assert collection.documents[0].content == "Cats A cat purrs when it is content."
+    assert dict(collection.queries) == QUERIES
+    assert collection.qrels == QRELS
+    assert collection.notes == ()
+
+
+def test_gzipped_files_windows_line_ends_and_byte_order_mark(collection_folder):
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        file = collection_folder / name
+        text = "\ufeff" + file.read_text().replace("\n", "\r\n")
+        (collection_folder / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
+        file.unlink()
+    qrels = collection_folder / "qrels" / "test.tsv"
+    qrels.write_bytes(b"\xef\xbb\xbf" + qrels.read_bytes().replace(b"\n", b"\r\n"))
+    collection = read(collection_folder)
+    assert collection.qrels == QRELS
+    assert dict(collection.queries) == QUERIES
+
+
+@pytest.mark.parametrize("inner", ["", "small"])
+def test_a_zip_of_the_files_or_of_their_folder(collection_folder, tmp_path, inner):
+    root = collection_folder.parent if inner else collection_folder
+    archive = shutil.make_archive(str(tmp_path / "small"), "zip", root, inner or None)
+    collection = read(archive)
+    assert collection.name == "small"
+    assert collection.qrels == QRELS
+
+
+def test_a_folder_of_collections_is_one_in_parts(tmp_path):
+    for part in ("unix", "android"):
+        write_collection(tmp_path / "cqadupstack" / part)
+    collections = read_collections(tmp_path / "cqadupstack")
+    assert [c.label for c in collections] == ["cqadupstack/android", "cqadupstack/unix"]
+
+
+def test_qrels_without_header_and_in_trecs_four_columns(collection_folder):
+    file = collection_folder / "qrels" / "test.tsv"
+    file.write_text("1 0 cat 2\n2 0 bread 1\n")
+    assert read(collection_folder).qrels == {"1": {"cat": 2}, "2": {"bread": 1}}
+
+
+def test_odd_things_are_noted(tmp_path):
+    folder = write_collection(
+        tmp_path / "odd",
+        documents=DOCUMENTS | {"blank": ("", "")},
+        queries=QUERIES | {"4": " "},
+        qrels=QRELS | {"4": {"cat": 0}, "9": {"cat": 1}, "2": {"bread": 1, "gone": 1}},
+    )
+    notes = "\n".join(read(folder).notes)
+    assert "judged queries that are not there, left out: 1 (9)" in notes
+    assert "judged documents that are not there, so nothing finds them: 1 (gone)" in notes
+    assert "documents without text, so nothing finds them: 1 (blank)" in notes
+    assert "queries without text: 1 (4)" in notes
+    assert "queries without a relevant document, counted as 0: 1 (4)" in notes
+
+
+def test_another_split_by_name(collection_folder):
+    write_collection(collection_folder, qrels={"2": {"bread": 1}}, split="train")
+    assert read(collection_folder, "train").qrels == {"2": {"bread": 1}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("corpus.jsonl", None, "has no corpus.jsonl"),
+        ("queries.jsonl", None, "has no queries.jsonl"),
+        ("qrels/test.tsv", None, "it has no qrels"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "has no judgements"),
+        ("qrels/test.tsv", "1\tcat\tgood\n", "line 1 is '1\\\\tcat\\\\tgood'"),
+        ("qrels/test.tsv", "1\tcat\n", "whole number"),
+        ("qrels/test.tsv", "1\tcat\t1\n1\tcat\t2\n", "grade 2, an earlier line 1"),
+        ("qrels/test.tsv", "8\tcat\t1\n", "none of the 1 judged queries"),
+    ],
+)
+def test_what_is_missing_or_broken_is_named(collection_folder, name, text, message):
+    file = collection_folder / name
+    file.unlink() if text is None else file.write_text(text)
+    with pytest.raises(CollectionError, match=message):
+        read(collection_folder)
+
+
+def test_a_missing_split_names_those_that_are_there(collection_folder):
+    with pytest.raises(CollectionError, match="its splits are test: choose with --split"):
+        read(collection_folder, "dev")
+
+
+def test_a_split_cannot_lead_out_of_the_folder(collection_folder):
+    with pytest.raises(CollectionError, match="expected a name such as test"):
+        read(collection_folder, "../../secret")
+
+
+@pytest.mark.parametrize(("name", "what"), [("corpus", "documents"), ("queries", "queries")])
+def test_duplicate_ids_are_an_error(collection_folder, name, what):
+    file = collection_folder / f"{name}.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines, lines[0]]))
+    with pytest.raises(DuplicateIdError, match=f"two {what} with id"):
+        read(collection_folder)
+
+
+@pytest.mark.parametrize("name", ["./nothing", "nothing.zip"])
+def test_a_path_that_is_not_there(name):
+    with pytest.raises(CollectionError, match="there is no collection at"):
+        read_collections(name)
+
+
+def test_a_file_that_is_no_zip(tmp_path):
+    file = tmp_path / "set.zip"
+    file.write_text("no archive")
+    with pytest.raises(CollectionError, match=r"neither a folder nor a \.zip"):
+        read_collections(file)
+
+
+def test_a_name_of_ir_datasets():
+    pytest.importorskip("ir_datasets", reason="needs the extra `datasets`")
+    with pytest.raises(CollectionError, match="nor a name of ir_datasets"):
+        read_collections("no-such-set")
+
+
+def test_without_ir_datasets_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ir_datasets", None)
+    with pytest.raises(MissingDependencyError, match=r"spladelet\[datasets\]"):
+        read_collections("beir/scifact/test")
+
+
+def test_a_set_of_ir_datasets_is_read_as_title_and_text(monkeypatch):
+    """The real library, with a set of its own registry made of what is on disk here."""
+    ir_datasets = pytest.importorskip("ir_datasets", reason="needs the extra `datasets`")
+    formats = pytest.importorskip("ir_datasets.datasets.beir", reason="needs `datasets`")
+    document, query = formats.BeirTitleDoc, formats.GenericQuery
+    qrel = formats.TrecQrel
+    made = types.SimpleNamespace(
+        has_docs=lambda: True,
+        has_queries=lambda: True,
+        has_qrels=lambda: True,
+        docs_iter=lambda: [document("d1", "A text.", "A title")],
+        queries_iter=lambda: [query("q1", "asked")],
+        qrels_iter=lambda: [qrel("q1", "d1", 1, "0")],
+    )
+    monkeypatch.setattr(ir_datasets, "load", lambda name: made)
+    (collection,) = read_collections("beir/made/test")
+    assert collection.name == "beir-made-test"
+    assert collection.documents[0].content == "A title A text."
+    assert collection.qrels == {"q1": {"d1": 1}}

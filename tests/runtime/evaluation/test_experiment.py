@@ -1,0 +1,196 @@
+"""Whole experiments against computations that share no code with the package."""
+
+import json
+import math
+from dataclasses import replace
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+from spladelet import read_documents
+from spladelet.errors import InputError, RunError
+from spladelet.evaluation import (
+    Collection,
+    Settings,
+    VectorCache,
+    evaluate,
+    read_collections,
+    wins_and_losses,
+)
+
+pytest.importorskip("ir_measures", reason="needs the extra `evaluate`")
+
+
+@pytest.fixture(scope="module")
+def demo():
+    folder = files("spladelet") / "data"
+    questions = (folder / "demo-questions.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in questions]
+    return Collection(
+        "demo",
+        list(read_documents(folder / "demo.jsonl")),
+        {f"q{i}": record["question"] for i, record in enumerate(records)},
+        {f"q{i}": {record["id"]: 1} for i, record in enumerate(records)},
+    )
+
+
+@pytest.fixture(scope="module")
+def vectors(encoder, tmp_path_factory):
+    return VectorCache(encoder, tmp_path_factory.mktemp("vectors"))
+
+
+@pytest.fixture(scope="module")
+def outcome(vectors, demo):
+    return evaluate(vectors, demo, Settings(fusion="weighted", share=0.5))
+
+
+def test_ndcg_is_that_of_dense_products_and_a_formula(encoder, demo, outcome):
+    documents = encoder.encode_documents([f"{d.title} {d.text}" for d in demo.documents])
+    scores = encoder.encode_queries(demo.queries.values()).to_csr() @ documents.to_csr().T
+    total = 0.0
+    for row, (query, grades) in zip(scores.toarray(), demo.qrels.items(), strict=True):
+        (answer,) = grades
+        order = sorted(
+            ((score, d.id) for score, d in zip(row, demo.documents, strict=True) if score > 0),
+            reverse=True,
+        )[:10]
+        gain = next((1 / math.log2(i + 2) for i, (_, d) in enumerate(order) if d == answer), 0.0)
+        assert outcome.model.values["nDCG@10"][query] == pytest.approx(gain, abs=1e-6)
+        total += gain
+    assert outcome.model.figures()["nDCG@10"] == pytest.approx(total / len(demo.qrels), abs=1e-4)
+
+
+def test_bm25_is_lucenes_formula(demo, outcome):
+    """k1 0.9, b 0.4 over stems, without bm25s."""
+    import Stemmer
+    from bm25s.stopwords import STOPWORDS_EN
+
+    stemmer = Stemmer.Stemmer("english")
+
+    def words(text):
+        kept = [w for w in _words(text.lower()) if w not in STOPWORDS_EN]
+        return stemmer.stemWords(kept)
+
+    bags = [words(d.content) for d in demo.documents]
+    mean = np.mean([len(bag) for bag in bags])
+    for query, text in demo.queries.items():
+        expected = {}
+        for document, bag in zip(demo.documents, bags, strict=True):
+            score = 0.0
+            for word in words(text):
+                frequency = bag.count(word)
+                holders = sum(word in other for other in bags)
+                idf = math.log(1 + (len(bags) - holders + 0.5) / (holders + 0.5))
+                norm = 0.9 * (1 - 0.4 + 0.4 * len(bag) / mean)
+                score += idf * frequency / (frequency + norm)
+            if score > 0:
+                expected[document.id] = score
+        found = outcome.systems["bm25"].run[query]
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+def _words(text):
+    import re
+
+    return re.findall(r"\b\w\w+\b", text)
+
+
+def test_the_model_comes_first_then_the_baseline_then_their_fusion(outcome):
+    assert list(outcome.systems) == ["spladelet", "bm25", "spladelet + bm25"]
+    assert outcome.systems["bm25"].comparison is None
+    comparison = outcome.model.comparison
+    assert comparison.wins + comparison.losses + comparison.ties == 40
+    figures = [system.figures()["nDCG@10"] for system in outcome.systems.values()]
+    assert comparison.difference == pytest.approx(figures[0] - figures[1])
+
+
+def test_a_fusion_that_gives_the_other_nothing_is_the_model(vectors, demo):
+    found = evaluate(vectors, demo, Settings(fusion="weighted", share=1.0))
+    assert found.systems["spladelet + bm25"].values["RR@10"] == found.model.values["RR@10"]
+
+
+def test_wins_are_wins_and_losses_are_losses(encoder, outcome):
+    wins, losses = wins_and_losses(encoder, outcome, 3)
+    assert len(wins) == 3
+    assert all(e.ours > e.theirs for e in wins)
+    assert all(e.ours < e.theirs for e in losses)
+    first = wins[0]
+    assert first.our_rank == 1 / outcome.model.values["RR@10"][first.query_id]
+    assert first.relevant.id in outcome.collection.qrels[first.query_id]
+    assert any(term.added for term in first.terms)
+    weights = [term.weight for term in first.terms]
+    assert weights == sorted(weights, reverse=True)
+
+
+def test_without_a_baseline_nothing_is_compared(encoder, vectors, demo):
+    found = evaluate(vectors, demo, Settings(baseline=None))
+    assert list(found.systems) == ["spladelet"]
+    assert found.model.comparison is None
+    assert wins_and_losses(encoder, found) == ([], [])
+
+
+def test_documents_with_the_querys_id_are_left_out_unless_kept(vectors, collection_folder):
+    (small,) = read_collections(collection_folder)
+    query, answer = "1", "cat"
+    same = replace(
+        small,
+        queries={answer if q == query else q: text for q, text in small.queries.items()},
+        qrels={answer if q == query else q: grades for q, grades in small.qrels.items()},
+    )
+    dropped = evaluate(vectors, same, Settings(baseline=None))
+    assert answer not in dropped.model.run[answer]
+    assert dropped.model.values["RR@10"][answer] == 0.0
+    assert "which BEIR's convention drops: 1" in "\n".join(dropped.notes)
+    kept = evaluate(vectors, same, Settings(baseline=None, keep_same_ids=True))
+    assert kept.model.values["RR@10"][answer] == 1.0
+    assert kept.notes == ()
+
+
+def test_another_run_can_be_the_baseline(vectors, demo, outcome):
+    other = {query: dict(found) for query, found in outcome.model.run.items()}
+    found = evaluate(vectors, demo, Settings(baseline="dense"), runs={"dense": other})
+    assert list(found.systems) == ["spladelet", "dense"]
+    assert found.model.comparison.ties == 40
+
+
+def test_a_run_named_bm25_takes_its_place(vectors, demo):
+    given = {query: {demo.documents[0].id: 1.0} for query in demo.queries}
+    found = evaluate(vectors, demo, runs={"bm25": given})
+    assert found.systems["bm25"].run == given
+
+
+def test_a_run_of_other_queries_is_refused(vectors, demo):
+    with pytest.raises(RunError, match="none of the queries of demo"):
+        evaluate(vectors, demo, runs={"dense": {"other": {"d": 1.0}}})
+
+
+def test_two_systems_of_one_name_are_refused(vectors, demo, outcome):
+    with pytest.raises(InputError, match="two systems are named 'spladelet'"):
+        evaluate(vectors, demo, runs={"spladelet": outcome.model.run})
+
+
+def test_an_unknown_baseline_is_refused(vectors, demo):
+    with pytest.raises(InputError, match="baseline 'dense' is none of the runs"):
+        evaluate(vectors, demo, Settings(baseline="dense"))
+
+
+def test_no_document_at_all(vectors):
+    empty = Collection("none", [], {"q": "cats"}, {"q": {"gone": 1}})
+    found = evaluate(vectors, empty)
+    assert found.model.figures()["nDCG@10"] == 0.0
+    assert found.systems["bm25"].figures()["nDCG@10"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"fusion": "sum"}, {"share": 1.5}, {"share": math.nan}, {"depth": 0}, {"measures": []}],
+)
+def test_settings_that_make_no_sense(settings):
+    with pytest.raises(InputError, match=r"expected|at least one"):
+        Settings(**settings)
+
+
+def test_depth_bounds_every_system(vectors, demo):
+    found = evaluate(vectors, demo, Settings(depth=3, fusion="rrf"))
+    assert max(len(f) for s in found.systems.values() for f in s.run.values()) == 3

@@ -1,0 +1,83 @@
+import gzip
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spladelet.errors import InputError, RunError
+from spladelet.evaluation import read_run, write_run
+from spladelet.evaluation.runs import ranking, without_self_matches
+
+ids = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_size=1, max_size=8)
+float32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(run=st.dictionaries(ids, st.dictionaries(ids, float32, min_size=1), min_size=1))
+def test_what_is_written_is_read(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "a.trec"
+    write_run(path, run, "ours")
+    read = read_run(path)
+    assert {q: dict(found) for q, found in read.items()} == {
+        q: {d: pytest.approx(s, rel=1e-8) for d, s in found.items()} for q, found in run.items()
+    }
+    assert {q: ranking(f) for q, f in read.items()} == {q: ranking(f) for q, f in run.items()}
+
+
+def test_the_file_is_trecs(tmp_path):
+    write_run(tmp_path / "a.trec", {"1": {"x": 0.5, "y": 2.0}}, "my run")
+    assert (tmp_path / "a.trec").read_bytes() == b"1 Q0 y 1 2 my-run\n1 Q0 x 2 0.5 my-run\n"
+
+
+def test_a_gzipped_run_with_windows_line_ends(tmp_path):
+    (tmp_path / "a.trec.gz").write_bytes(gzip.compress(b"1 Q0 y 1 2.5 other\r\n\r\n"))
+    assert read_run(tmp_path / "a.trec.gz") == {"1": {"y": 2.5}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("1 Q0 y 1 2.5\n", "line 1 has 5 columns"),
+        ("1 Q0 y 1 2.5 a\n1 Q0 y 2 high a\n", "line 2 has score 'high'"),
+        ("1 Q0 y 1 nan a\n", "score 'nan'"),
+        ("1 Q0 y 1 inf a\n", "score 'inf'"),
+        ("1 Q0 y 1 2 a\n1 Q0 y 2 1 a\n", "document 'y' for query '1' a second time"),
+    ],
+)
+def test_a_broken_run_is_named_by_line(tmp_path, text, message):
+    path = tmp_path / "a.trec"
+    path.write_text(text)
+    with pytest.raises(RunError, match=message):
+        read_run(path)
+
+
+def test_a_run_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="cannot read"):
+        read_run(tmp_path / "none.trec")
+
+
+@pytest.mark.parametrize("run", [{"": {"a": 1.0}}, {"1": {"a b": 1.0}}, {"1\t2": {}}])
+def test_ids_that_the_format_cannot_hold_leave_no_file(tmp_path, run):
+    with pytest.raises(RunError, match="white space"):
+        write_run(tmp_path / "a.trec", run, "ours")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_fails_keeps_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.trec"
+    write_run(path, {"1": {"old": 1.0}}, "ours")
+    before = path.read_bytes()
+    monkeypatch.setattr("pathlib.Path.replace", _no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_run(path, {"1": {"new": 1.0}}, "ours")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _no_space(*_):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_document_with_the_querys_id_is_no_answer():
+    run = {"1": {"1": 9.0, "2": 1.0}, "2": {"1": 1.0}}
+    assert without_self_matches(run) == {"1": {"2": 1.0}, "2": {"1": 1.0}}
