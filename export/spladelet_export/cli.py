@@ -70,12 +70,13 @@ def _texts(path: Path | None) -> list[str]:
 def _int8(options: argparse.Namespace) -> "Int8 | None":
     if not options.int8:
         return None
+    from spladelet.evaluation import read_collections
     from spladelet_export.export import Int8
-    from spladelet_export.gate import Limits, read_set
+    from spladelet_export.gate import Limits
 
     return Int8(
         _texts(options.calibration),
-        [read_set(folder) for folder in options.evaluation],
+        [collection for source in options.evaluation for collection in read_collections(source)],
         Limits(overlap=options.min_overlap),
         options.force,
     )

@@ -28,6 +28,7 @@ from spladelet.bundle import (
     Semantics,
 )
 from spladelet.encoder import TruncationWarning
+from spladelet.evaluation import Collection
 from spladelet.tokenizer import Tokenizer
 from spladelet_export.card import model_card
 from spladelet_export.checkpoint import Checkpoint, read_checkpoint
@@ -39,7 +40,7 @@ from spladelet_export.fidelity import (
     check,
     measure,
 )
-from spladelet_export.gate import EvaluationSet, Gate, Limits, built_in_set
+from spladelet_export.gate import Gate, Limits, built_in_collection
 from spladelet_export.graph import BLOCK, compact, fuse_pooling, opset, rename_inputs
 from spladelet_export.optimize import fuse_attention
 from spladelet_export.quantize import RECIPES, Calibration, calibrate, quantize
@@ -62,13 +63,13 @@ class Int8:
     Attributes:
         calibration: Texts like those the model will see, a few hundred; empty means the built-in
             documents.
-        sets: What the gate asks; empty means the built-in documents and questions.
+        collections: What the gate asks; empty means the built-in documents and questions.
         limits: What must be reached.
         force: Write the last recipe's model even if none passes.
     """
 
     calibration: Sequence[str] = ()
-    sets: Sequence[EvaluationSet] = ()
+    collections: Sequence[Collection] = ()
     limits: Limits = Limits()  # noqa: RUF009 - frozen
     force: bool = False
 
@@ -227,9 +228,9 @@ class _Job:
         """Try recipes until one passes the gate."""
         fuse_pooling(attention, self.source.document, self._metadata(), _INT8_BLOCK)
         calibration = self._calibrate(attention, reference, int8)
-        sets = int8.sets or [built_in_set()]
+        collections = int8.collections or [built_in_collection()]
         self.report("retrieving with float32, for the gate")
-        gate = Gate(_load(reference), sets)
+        gate = Gate(_load(reference), collections)
         attempts: list[dict[str, Any]] = []
         bundle = folder / "int8"
         for recipe in RECIPES:
@@ -249,7 +250,7 @@ class _Job:
             "activations": "uint8, calibrated",
             "calibration_texts": calibration.texts,
             "recipe": recipe.name,
-            "evaluated_on": [asked.name for asked in sets],
+            "evaluated_on": [collection.label for collection in collections],
             "limits": asdict(int8.limits),
             "attempts": attempts,
         }
@@ -259,7 +260,9 @@ class _Job:
         )
 
     def _calibrate(self, graph: onnx.ModelProto, bundle: Path, int8: Int8) -> Calibration:
-        texts = int8.calibration or [document.content for document in built_in_set().documents]
+        texts = int8.calibration or [
+            document.content for document in built_in_collection().documents
+        ]
         self.report(f"calibrating on {len(texts)} texts")
         length = min(_CALIBRATION_TOKENS, self.source.document.max_length)
         tokenizer = Tokenizer(bundle / TOKENIZER, max_length=length)

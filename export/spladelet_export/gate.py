@@ -4,38 +4,20 @@ Weights that differ a little are no harm if the ranking stays; so the gate is re
 the same queries over the same documents, once with the float32 bundle and once with the other.
 """
 
-import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelet import Document, Encoder, Index, read_documents
-from spladelet_export.errors import ExportError
+from spladelet import Encoder, Index, read_documents
+from spladelet.evaluation import Collection, Run, measure
 
 _K = 10
+_NDCG = "nDCG@10"
 _RESAMPLES = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationSet:
-    """Documents, queries, and which documents are right.
-
-    Attributes:
-        name: What people call it.
-        documents: All documents.
-        queries: Query id to text.
-        relevant: Query id to document id to grade; may be empty.
-    """
-
-    name: str
-    documents: Sequence[Document]
-    queries: Mapping[str, str]
-    relevant: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,44 +68,16 @@ class Agreement:
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
-def built_in_set() -> EvaluationSet:
+def built_in_collection() -> Collection:
     """Return the demo's 200 documents with 40 questions, each with one right answer."""
     folder = files("spladelet") / "data"
     questions = (folder / "demo-questions.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in questions]
-    return EvaluationSet(
+    return Collection(
         "built-in",
-        list(read_documents(str(folder / "demo.jsonl"))),
+        list(read_documents(folder / "demo.jsonl")),
         {str(i): record["question"] for i, record in enumerate(records)},
         {str(i): {record["id"]: 1} for i, record in enumerate(records)},
-    )
-
-
-def read_set(folder: Path) -> EvaluationSet:
-    """Read a folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv.
-
-    Raises:
-        ExportError: A file is missing or not of that layout.
-    """
-    try:
-        relevant: dict[str, dict[str, int]] = {}
-        with (folder / "qrels" / "test.tsv").open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
-                grades = relevant.setdefault(row["query-id"], {})
-                grades[row["corpus-id"]] = int(row["score"])
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise ExportError(
-            f"{folder} is no evaluation set ({type(error).__name__}: {error}). Expected BEIR's "
-            "layout: corpus.jsonl, queries.jsonl, qrels/test.tsv."
-        ) from error
-    texts = {query.id: query.text for query in read_documents(folder / "queries.jsonl")}
-    queries = {query: texts[query] for query in relevant if query in texts}
-    if not queries:
-        raise ExportError(
-            f"{folder}: no query of queries.jsonl is in qrels/test.tsv. Their ids must be the same."
-        )
-    return EvaluationSet(
-        folder.name, list(read_documents(folder / "corpus.jsonl")), queries, relevant
     )
 
 
@@ -132,24 +86,30 @@ class Gate:
 
     Args:
         reference: The float32 model.
-        sets: What to ask; queries are pooled over sets.
+        collections: What to ask; queries are pooled over collections.
     """
 
-    def __init__(self, reference: Encoder, sets: Sequence[EvaluationSet]) -> None:
-        self._sets = sets
-        self._runs, self._active_dims = _retrieve(reference, sets)
+    def __init__(self, reference: Encoder, collections: Sequence[Collection]) -> None:
+        self._collections = collections
+        self._runs, self._active_dims = _retrieve(reference, collections)
 
     def measure(self, model: Encoder) -> Agreement:
-        """Run all queries with a model and compare."""
-        runs, active_dims = _retrieve(model, self._sets)
-        overlaps, ours, theirs = [], [], []
-        for asked, run, reference in zip(self._sets, runs, self._runs, strict=True):
-            for query, found in run.items():
-                expected = reference[query]
-                overlaps.append(len(set(found) & set(expected)) / max(1, len(expected)))
-                if asked.relevant.get(query):
-                    ours.append(ndcg(found, asked.relevant[query]))
-                    theirs.append(ndcg(expected, asked.relevant[query]))
+        """Run all queries with a model and compare.
+
+        Raises:
+            MissingDependencyError: ir-measures is not installed.
+        """
+        runs, active_dims = _retrieve(model, self._collections)
+        overlaps: list[float] = []
+        ours: list[float] = []
+        theirs: list[float] = []
+        for collection, run, reference in zip(self._collections, runs, self._runs, strict=True):
+            overlaps += [
+                len(run[query].keys() & expected.keys()) / max(1, len(expected))
+                for query, expected in reference.items()
+            ]
+            ours += measure(run, collection.qrels, [_NDCG])[_NDCG].values()
+            theirs += measure(reference, collection.qrels, [_NDCG])[_NDCG].values()
         low, high = _bootstrap_ratio(np.array(ours), np.array(theirs))
         return Agreement(
             len(overlaps),
@@ -164,33 +124,16 @@ class Gate:
         )
 
 
-def ndcg(found: Sequence[str], relevant: Mapping[str, int]) -> float:
-    """Return nDCG@10 with linear gains, as trec_eval has it.
-
-    >>> ndcg(["a", "b"], {"b": 1})
-    0.6309297535714575
-    """
-    best = sorted((grade for grade in relevant.values() if grade > 0), reverse=True)
-    return _dcg([max(0, relevant.get(document, 0)) for document in found]) / max(_dcg(best), 1e-9)
-
-
-def _dcg(gains: Sequence[float]) -> float:
-    kept = np.array(gains[:_K], float)
-    return float((kept / np.log2(np.arange(2, len(kept) + 2))).sum())
-
-
-def _retrieve(
-    encoder: Encoder, sets: Sequence[EvaluationSet]
-) -> tuple[list[dict[str, list[str]]], float]:
-    runs = []
+def _retrieve(encoder: Encoder, collections: Sequence[Collection]) -> tuple[list[Run], float]:
+    runs: list[Run] = []
     active_dims: list[NDArray[np.int64]] = []
-    for asked in sets:
-        vectors = encoder.encode_documents(asked.documents)
+    for collection in collections:
+        vectors = encoder.encode_documents(collection.documents)
         active_dims.append(vectors.active_dims)
-        index = Index.build(vectors, asked.documents)
-        hits = index.search_many(encoder.encode_queries(asked.queries.values()), _K)
-        found = [[hit.id for hit in top] for top in hits]
-        runs.append(dict(zip(asked.queries, found, strict=True)))
+        index = Index.build(vectors, collection.documents)
+        hits = index.search_many(encoder.encode_queries(collection.queries.values()), _K)
+        found = [{hit.id: hit.score for hit in top} for top in hits]
+        runs.append(dict(zip(collection.queries, found, strict=True)))
     return runs, float(np.concatenate(active_dims).mean())
 
 
