@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import encode
+import quality
 import search
 from common import RESULTS, markdown_table
 
@@ -74,6 +75,12 @@ def search_full() -> str:
     return f"{search.table(result)}\n\n{_machine(result)}"
 
 
+def quality_full() -> str:
+    """Every collection."""
+    result = _result("quality")
+    return f"{quality.table(result)}\n\n{_machine(result)}"
+
+
 def _result(name: str) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return loaded
@@ -90,6 +97,7 @@ def _machine(result: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "quality": quality_full,
     "encode": encode_short,
     "encode-full": encode_full,
     "search": search_full,

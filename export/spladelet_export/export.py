@@ -28,7 +28,7 @@ from spladelet.bundle import (
     Semantics,
 )
 from spladelet.encoder import TruncationWarning
-from spladelet.evaluation import Collection
+from spladelet.evaluation import Collection, demo_collection
 from spladelet.tokenizer import Tokenizer
 from spladelet_export.card import model_card
 from spladelet_export.checkpoint import Checkpoint, read_checkpoint
@@ -40,7 +40,7 @@ from spladelet_export.fidelity import (
     check,
     measure,
 )
-from spladelet_export.gate import Gate, Limits, built_in_collection
+from spladelet_export.gate import Gate, Limits
 from spladelet_export.graph import BLOCK, compact, fuse_pooling, opset, rename_inputs
 from spladelet_export.optimize import fuse_attention
 from spladelet_export.quantize import RECIPES, Calibration, calibrate, quantize
@@ -228,7 +228,7 @@ class _Job:
         """Try recipes until one passes the gate."""
         fuse_pooling(attention, self.source.document, self._metadata(), _INT8_BLOCK)
         calibration = self._calibrate(attention, reference, int8)
-        collections = int8.collections or [built_in_collection()]
+        collections = int8.collections or [demo_collection()]
         self.report("retrieving with float32, for the gate")
         gate = Gate(_load(reference), collections)
         attempts: list[dict[str, Any]] = []
@@ -260,9 +260,7 @@ class _Job:
         )
 
     def _calibrate(self, graph: onnx.ModelProto, bundle: Path, int8: Int8) -> Calibration:
-        texts = int8.calibration or [
-            document.content for document in built_in_collection().documents
-        ]
+        texts = int8.calibration or [document.content for document in demo_collection().documents]
         self.report(f"calibrating on {len(texts)} texts")
         length = min(_CALIBRATION_TOKENS, self.source.document.max_length)
         tokenizer = Tokenizer(bundle / TOKENIZER, max_length=length)

@@ -4,15 +4,13 @@ Weights that differ a little are no harm if the ranking stays; so the gate is re
 the same queries over the same documents, once with the float32 bundle and once with the other.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelet import Encoder, Index, read_documents
+from spladelet import Encoder, Index
 from spladelet.evaluation import Collection, Run, measure
 
 _K = 10
@@ -66,19 +64,6 @@ class Agreement:
     def to_dict(self) -> dict[str, float]:
         """Return the figures by name, to four digits."""
         return {name: round(value, 4) for name, value in asdict(self).items()}
-
-
-def built_in_collection() -> Collection:
-    """Return the demo's 200 documents with 40 questions, each with one right answer."""
-    folder = files("spladelet") / "data"
-    questions = (folder / "demo-questions.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in questions]
-    return Collection(
-        "built-in",
-        list(read_documents(folder / "demo.jsonl")),
-        {str(i): record["question"] for i, record in enumerate(records)},
-        {str(i): {record["id"]: 1} for i, record in enumerate(records)},
-    )
 
 
 class Gate:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from spladelet_export.gate import Agreement, Gate, Limits, built_in_collection
+from spladelet.evaluation import demo_collection
+from spladelet_export.gate import Agreement, Gate, Limits
 
 
 def agreement(overlap=1.0, high=1.0):
@@ -28,19 +29,11 @@ def test_a_model_agrees_with_itself(bundle):
     from spladelet import Encoder
 
     encoder = Encoder.load(bundle("bert"))
-    figures = Gate(encoder, [built_in_collection()]).measure(encoder)
+    figures = Gate(encoder, [demo_collection()]).measure(encoder)
 
     assert figures.queries == 40
     assert figures.top10_overlap == figures.ndcg_ratio == figures.ndcg_ratio_low == 1.0
     assert figures.active_dims == figures.active_dims_reference
-
-
-def test_the_built_in_collection_is_whole():
-    asked = built_in_collection()
-    ids = {document.id for document in asked.documents}
-
-    assert len(ids) == 200
-    assert all(set(grades) <= ids for grades in asked.qrels.values())
 
 
 def test_the_interval_holds_the_ratio():

@@ -13,7 +13,7 @@ with the collection.
 
 from spladelet.evaluation.bm25 import bm25_run
 from spladelet.evaluation.cache import VectorCache, default_folder
-from spladelet.evaluation.collection import Collection, read_collections
+from spladelet.evaluation.collection import Collection, demo_collection, read_collections
 from spladelet.evaluation.examples import Example, wins_and_losses
 from spladelet.evaluation.experiment import Outcome, Settings, System, evaluate
 from spladelet.evaluation.fusion import reciprocal_rank_fusion, weighted_fusion
@@ -35,6 +35,7 @@ __all__ = [
     "bm25_run",
     "compare",
     "default_folder",
+    "demo_collection",
     "evaluate",
     "measure",
     "published",

@@ -5,8 +5,8 @@
     qrels/test.tsv      query-id, corpus-id, score; one file a split
 
 A folder, or a .zip of one; each file may be gzipped, with Windows line ends and a byte order mark.
-A folder of such folders, as CQADupStack is, is one collection in parts. Names that `ir_datasets`
-knows are taken from there (extra `datasets`).
+A folder of such folders, as CQADupStack is, is one collection in parts. "demo" is what comes with
+the package; other names are `ir_datasets`' (extra `datasets`). A collection is held in memory.
 
 Judgements of documents that are not there count, as in BEIR: nothing can find them. Judged
 queries that are not there are left out. Both are said in `Collection.notes`.
@@ -14,10 +14,12 @@ queries that are not there are left out. Both are said in `Collection.notes`.
 Source: Thakur et al. 2021, https://arxiv.org/abs/2104.08663
 """
 
+import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from spladelet.errors import CollectionError, DuplicateIdError, MissingDependenc
 
 Qrels = Mapping[str, Mapping[str, int]]
 
+DEMO = "demo"
 _HEADER = ("query-id", "corpus-id", "score")
 _SHOWN = 3
 
@@ -61,7 +64,8 @@ def read_collections(source: str | os.PathLike[str], split: str = "test") -> lis
     """Read a collection, or the parts of one; see the module for the layout.
 
     Args:
-        source: A folder or .zip, or a name of `ir_datasets` such as "beir/scifact/test".
+        source: A folder or .zip; "demo" for the one that comes with the package; or a name of
+            `ir_datasets` such as "beir/scifact/test".
         split: Which judgements; a name of `ir_datasets` says that itself.
 
     Raises:
@@ -70,6 +74,8 @@ def read_collections(source: str | os.PathLike[str], split: str = "test") -> lis
         MissingDependencyError: A name, and the extra `datasets` is not installed.
     """
     path = Path(source)
+    if str(source) == DEMO and not path.exists():
+        return [demo_collection()]
     if not path.exists():
         return [_from_ir_datasets(str(source))]
     root = _root(path)
@@ -85,6 +91,19 @@ def read_collections(source: str | os.PathLike[str], split: str = "test") -> lis
     if len(inner) == 1:  # a .zip of the folder itself
         return [_read(inner[0], inner[0].name, split)]
     return [_read(folder, folder.name, split, part_of=name) for folder in inner]
+
+
+def demo_collection() -> Collection:
+    """Return the demo's 200 documents with 40 questions in other words, one right answer each."""
+    folder = files("spladelet") / "data"
+    lines = (folder / "demo-questions.jsonl").read_text(encoding="utf-8").splitlines()
+    questions = {f"question-{i}": json.loads(line) for i, line in enumerate(lines, start=1)}
+    return Collection(
+        DEMO,
+        list(read_documents(folder / "demo.jsonl")),
+        {query: question["question"] for query, question in questions.items()},
+        {query: {question["id"]: 1} for query, question in questions.items()},
+    )
 
 
 def _read(folder: Traversable, name: str, split: str, part_of: str = "") -> Collection:

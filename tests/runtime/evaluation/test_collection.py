@@ -7,7 +7,7 @@ import pytest
 from runtime.evaluation.small_collection import DOCUMENTS, QRELS, QUERIES, write_collection
 
 from spladelet.errors import CollectionError, DuplicateIdError, MissingDependencyError
-from spladelet.evaluation import read_collections
+from spladelet.evaluation import demo_collection, read_collections
 
 
 def read(folder, split="test"):
@@ -163,3 +163,17 @@ def test_a_set_of_ir_datasets_is_read_as_title_and_text(monkeypatch):
     assert collection.name == "beir-made-test"
     assert collection.documents[0].content == "A title A text."
     assert collection.qrels == {"q1": {"d1": 1}}
+
+
+def test_the_demo_is_whole():
+    (demo,) = read_collections("demo")
+    ids = {document.id for document in demo.documents}
+    assert (len(ids), len(demo.queries)) == (200, 40)
+    assert all(set(grades) <= ids for grades in demo.qrels.values())
+    assert demo == demo_collection()
+
+
+def test_a_folder_named_demo_comes_before_the_built_in_one(tmp_path, monkeypatch):
+    write_collection(tmp_path / "demo")
+    monkeypatch.chdir(tmp_path)
+    assert len(read("demo").documents) == 4

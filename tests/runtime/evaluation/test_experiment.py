@@ -1,19 +1,17 @@
 """Whole experiments against computations that share no code with the package."""
 
-import json
 import math
 from dataclasses import replace
-from importlib.resources import files
 
 import numpy as np
 import pytest
 
-from spladelet import read_documents
 from spladelet.errors import InputError, RunError
 from spladelet.evaluation import (
     Collection,
     Settings,
     VectorCache,
+    demo_collection,
     evaluate,
     read_collections,
     wins_and_losses,
@@ -24,15 +22,7 @@ pytest.importorskip("ir_measures", reason="needs the extra `evaluate`")
 
 @pytest.fixture(scope="module")
 def demo():
-    folder = files("spladelet") / "data"
-    questions = (folder / "demo-questions.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in questions]
-    return Collection(
-        "demo",
-        list(read_documents(folder / "demo.jsonl")),
-        {f"q{i}": record["question"] for i, record in enumerate(records)},
-        {f"q{i}": {record["id"]: 1} for i, record in enumerate(records)},
-    )
+    return demo_collection()
 
 
 @pytest.fixture(scope="module")

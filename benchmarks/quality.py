@@ -1,0 +1,175 @@
+"""How well does the default model find, beside BM25?
+
+Every figure of `spladelet evaluate` that this prints is computed a second time, by products of
+whole matrices and the formulas written out here, and must agree to four decimals.
+
+    python benchmarks/quality.py COLLECTION…     folders in BEIR's layout
+    python benchmarks/quality.py --quick         the built-in questions only
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from common import machine, markdown_table, save
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+
+from spladelet import Encoder
+from spladelet.evaluation import (
+    Collection,
+    Outcome,
+    Settings,
+    VectorCache,
+    default_folder,
+    demo_collection,
+    evaluate,
+    read_collections,
+)
+
+NDCG = "nDCG@10"
+MODEL, BM25 = "spladelet", "bm25"
+
+
+def main() -> None:
+    """Parse arguments and measure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("collection", nargs="*", help="folders in BEIR's layout")
+    parser.add_argument("--model", help="a bundle (default: the one that ships)")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    sources = [] if options.quick else options.collection
+    collections = [c for source in sources for c in read_collections(source)] or [demo_collection()]
+    result = measure(Encoder.load(options.model), collections)
+    save("quality", options.quick or options.model is not None or not sources, result)
+    print(json.dumps(result, indent=1) if options.json else table(result))
+
+
+def measure(encoder: Encoder, collections: Sequence[Collection]) -> dict[str, Any]:
+    """Evaluate, check, and gather the figures."""
+    vectors = VectorCache(encoder, default_folder())
+    found = {}
+    for collection in collections:
+        outcome = evaluate(vectors, collection, Settings(fusion="rrf"), name=MODEL)
+        check = {MODEL: _ndcg(collection, _splade(vectors, collection))}
+        check[BM25] = _ndcg(collection, _bm25(collection))
+        for system, value in check.items():
+            ours = outcome.systems[system].figures()[NDCG]
+            if round(ours, 4) != round(value, 4):
+                raise SystemExit(f"{collection.label}, {system}: {ours:.6f}, but {value:.6f} here")
+        found[collection.label] = _figures(outcome)
+    return {
+        "machine": machine(),
+        "model": encoder.description.name,
+        "fingerprint": encoder.fingerprint,
+        "collections": found,
+    }
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Draw one row a collection."""
+    header = ["nDCG@10", "documents", "queries", "BM25", "ours", "ours and BM25", "ours − BM25"]  # noqa: RUF001
+    header += ["active dims, query", "document"]
+    rows = []
+    for name, figures in result["collections"].items():
+        systems, gap = figures["systems"], figures["difference"]
+        rows.append(
+            [
+                name,
+                str(figures["documents"]),
+                str(figures["queries"]),
+                *(f"{systems[s][NDCG]:.4f}" for s in (BM25, MODEL, f"{MODEL} + {BM25}")),
+                f"{gap['mean']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})",
+                *(f"{figures['active_dims'][side]:.0f}" for side in ("query", "document")),
+            ]
+        )
+    return markdown_table(header, rows)
+
+
+def _figures(outcome: Outcome) -> dict[str, Any]:
+    comparison = outcome.model.comparison
+    assert comparison is not None
+    return {
+        "documents": len(outcome.collection.documents),
+        "queries": len(outcome.collection.queries),
+        "systems": {name: system.figures() for name, system in outcome.systems.items()},
+        "difference": {
+            "mean": comparison.difference,
+            "low": comparison.low,
+            "high": comparison.high,
+            "p_value": comparison.p_value,
+        },
+        "active_dims": dict(outcome.active_dims),
+        "active_dims_p95": float(np.quantile(outcome.document_dims, 0.95)),
+    }
+
+
+def _splade(vectors: VectorCache, collection: Collection) -> NDArray[np.float32]:
+    """Score everything against everything: float32[queries, documents]."""
+    documents = vectors.encode_documents(collection.documents, collection.label).to_csr()
+    queries = vectors.encode_queries(list(collection.queries.values())).to_csr()
+    scores: NDArray[np.float32] = (queries @ documents.T).toarray()
+    return scores
+
+
+def _bm25(collection: Collection) -> NDArray[np.float32]:
+    """Score by Lucene's formula, k1 0.9 and b 0.4, over the stems that the baseline has."""
+    import bm25s
+    import Stemmer
+
+    stemmer = Stemmer.Stemmer("english")
+
+    def stems(texts: Sequence[str]) -> list[list[str]]:
+        kept: list[list[str]] = bm25s.tokenize(
+            list(texts), stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False
+        )
+        return kept
+
+    bags = stems([document.content for document in collection.documents])
+    number: dict[str, int] = {}
+    counts = _counts(bags, number)
+    asked = _counts(stems(list(collection.queries.values())), number)
+    size = len(number)
+    counts.resize((counts.shape[0], size))
+    asked.resize((asked.shape[0], size))
+    lengths = np.asarray(counts.sum(axis=1)).ravel()
+    holders = np.bincount(counts.indices, minlength=size)
+    idf = np.log(1 + (len(bags) - holders + 0.5) / (holders + 0.5))
+    norm = 0.9 * (1 - 0.4 + 0.4 * lengths / lengths.mean())
+    rows = np.repeat(np.arange(len(bags)), np.diff(counts.indptr))
+    counts.data = counts.data / (counts.data + norm[rows]) * idf[counts.indices]
+    scores: NDArray[np.float32] = (asked @ counts.T).toarray().astype(np.float32)
+    return scores
+
+
+def _counts(bags: Sequence[Sequence[str]], number: dict[str, int]) -> csr_array:
+    """Count words: float64[texts, words], words numbered as they come."""
+    columns = [number.setdefault(word, len(number)) for bag in bags for word in bag]
+    rows = np.repeat(np.arange(len(bags)), [len(bag) for bag in bags])
+    return coo_array((np.ones(len(rows)), (rows, columns)), (len(bags), len(number))).tocsr()
+
+
+def _ndcg(collection: Collection, scores: NDArray[np.float32]) -> float:
+    """Return nDCG@10: linear gains, ties by falling id, a document with the query's id left out."""
+    ids = np.array([document.id for document in collection.documents])
+    total = 0.0
+    for query, row in zip(collection.queries, scores, strict=True):
+        grades = collection.qrels[query]
+        first = np.argsort(-row, kind="stable")[:200].tolist()
+        few = [i for i in first if row[i] > 0 and ids[i] != query]
+        best = sorted(few, key=lambda i: (row[i], ids[i]), reverse=True)[:10]
+        ideal = _dcg(sorted((g for g in grades.values() if g > 0), reverse=True)[:10])
+        total += _dcg([max(0, grades.get(ids[i], 0)) for i in best]) / ideal if ideal else 0.0
+    return total / len(collection.queries)
+
+
+def _dcg(gains: Sequence[int]) -> float:
+    return sum(gain / math.log2(place + 2) for place, gain in enumerate(gains))
+
+
+if __name__ == "__main__":
+    main()

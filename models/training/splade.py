@@ -1,0 +1,114 @@
+"""The model: a BERT with a masked-language-model head, max-pooled without its logits.
+
+[batch, length, vocabulary] is never kept: the head goes over the vocabulary in blocks, remembers at
+which position each term was heaviest, and only those positions of active terms get a gradient.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import AutoTokenizer, BertForMaskedLM
+
+_BLOCK = 1024
+_PARTS = 2  # a batch is encoded in parts of like length, which saves padding
+
+
+class _MaxHead(torch.autograd.Function):  # type: ignore[misc]
+    """Max over positions of hidden @ decoder.T + bias, in vocabulary blocks."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        hidden: torch.Tensor,
+        mask: torch.Tensor,
+        decoder: torch.Tensor,
+        bias: torch.Tensor,
+    ) -> torch.Tensor:
+        # A maximum does not mind a position twice, so padding takes the first one's place.
+        seen = torch.where(mask[:, :, None].bool(), hidden, hidden[:, :1])
+        best = [
+            (seen @ decoder[start : start + _BLOCK].T).max(1)
+            for start in range(0, len(decoder), _BLOCK)
+        ]
+        value = torch.cat([block.values for block in best], 1) + bias
+        where = torch.cat([block.indices for block in best], 1)
+        where = where.masked_fill(~mask.bool().gather(1, where), 0)
+        ctx.save_for_backward(hidden, decoder, where)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:  # noqa: ANN401
+        hidden, decoder, where = ctx.saved_tensors
+        batch, length, width = hidden.shape
+        row, term = torch.nonzero(grad, as_tuple=True)  # zero wherever the ReLU is
+        slope, position = grad[row, term][:, None], where[row, term]
+        d_hidden = torch.zeros_like(hidden).view(batch * length, width)
+        d_hidden.index_add_(0, row * length + position, slope * decoder[term])
+        d_decoder = torch.zeros_like(decoder)
+        d_decoder.index_add_(0, term, slope * hidden[row, position])
+        d_bias = torch.zeros_like(decoder[:, 0]).index_add_(0, term, slope[:, 0])
+        return d_hidden.view(batch, length, width), None, d_decoder, d_bias
+
+
+class Splade:
+    """A model in training, with its tokenizer.
+
+    Args:
+        base: A folder or hub id of a BERT, with or without a masked-language-model head.
+        device: Where it runs.
+    """
+
+    def __init__(self, base: str | Path, device: str = "cpu") -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(str(base))
+        # Not train(): dropout would not pay in so short a training, and keeps attention from its
+        # fast kernel.
+        self.bert = BertForMaskedLM.from_pretrained(str(base)).to(device).eval()
+        self.device = device
+        self.head = self.bert.cls.predictions
+        self.decoder = self.bert.bert.embeddings.word_embeddings.weight
+
+    def parameters(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Return the trunk's parameters and the head's."""
+        named = list(self.bert.named_parameters())
+        return [p for n, p in named if "cls" not in n], [p for n, p in named if "cls" in n]
+
+    def tokenize(self, texts: Sequence[str], length: int) -> Any:  # noqa: ANN401
+        """Return padded token ids and mask, [texts, length]."""
+        return self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt"
+        ).to(self.device)
+
+    def encode(self, texts: Sequence[str], length: int) -> torch.Tensor:
+        """Return the texts' weights, float32[texts, vocabulary]."""
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        size = -(-len(order) // _PARTS)
+        parts = [order[start : start + size] for start in range(0, len(order), size)]
+        logits = torch.cat([self._encode([texts[i] for i in part], length) for part in parts])
+        places = torch.empty(len(order), dtype=torch.long, device=self.device)
+        places[[i for part in parts for i in part]] = torch.arange(len(order), device=self.device)
+        return torch.log1p(F.relu(logits[places]))
+
+    def _encode(self, texts: Sequence[str], length: int) -> torch.Tensor:
+        batch = self.tokenize(texts, length)
+        hidden = self.head.transform(self.bert.bert(**batch)[0])
+        result: torch.Tensor = _MaxHead.apply(
+            hidden, batch["attention_mask"], self.decoder, self.head.bias
+        )
+        return result
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint in the layout of sentence-transformers' SparseEncoder."""
+        from sentence_transformers import SparseEncoder
+        from sentence_transformers.sparse_encoder.models import MLMTransformer, SpladePooling
+
+        plain = folder / "plain"
+        self.bert.save_pretrained(plain)
+        self.tokenizer.save_pretrained(plain)
+        modules = [MLMTransformer(str(plain), max_seq_length=512), SpladePooling("max")]
+        SparseEncoder(modules=modules, device="cpu").save_pretrained(str(folder))
+        for file in plain.iterdir():
+            file.unlink()
+        plain.rmdir()
