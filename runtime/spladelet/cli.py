@@ -17,6 +17,8 @@ from spladelet import Document, Encoder, Index, SparseVector, display, read_docu
 from spladelet._version import __version__
 from spladelet.bundle import Bundle
 from spladelet.encoder import TruncationWarning
+from spladelet.engines import command as handover
+from spladelet.engines import engines
 from spladelet.errors import InputError, SpladeletError
 from spladelet.evaluation import command as evaluation
 from spladelet.index import Hit
@@ -119,6 +121,9 @@ def _index(options: argparse.Namespace) -> None:
 
 def _search(options: argparse.Namespace) -> None:
     encoder = _encoder(options)
+    if options.engine is not None:
+        _search_engine(options, encoder)
+        return
     if is_index(options.index):
         index = Index.open(options.index)
     else:
@@ -133,6 +138,21 @@ def _search(options: argparse.Namespace) -> None:
         if len(queries) > 1:
             print(f"? {query}")
         print(display.hits(found))
+
+
+def _search_engine(options: argparse.Namespace, encoder: Encoder) -> None:
+    engine = handover.search_engine(options, encoder)
+    queries = [d.text for d in _texts(["-"])] if options.query == "-" else [options.query]
+    for query, vector in zip(queries, encoder.encode_queries(queries), strict=True):
+        found = engine.search(vector, options.k)
+        if options.json:
+            _print_json([asdict(hit) for hit in found])
+            continue
+        if len(queries) > 1:
+            print(f"? {query}")
+        width = max((len(hit.id) for hit in found), default=0)
+        lines = [handover.hit_line(hit, width) for hit in found]
+        print("\n".join(lines) or "no document shares a term with the query")
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -155,6 +175,18 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _fuse(options: argparse.Namespace) -> None:
     print(evaluation.run_fuse(options))
+
+
+def _push(options: argparse.Namespace) -> None:
+    print(handover.run_push(options))
+
+
+def _preview(options: argparse.Namespace) -> None:
+    print(handover.run_preview(options))
+
+
+def _convert(options: argparse.Namespace) -> None:
+    print(handover.run_convert(options))
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -310,6 +342,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     search.add_argument("query", metavar="QUERY", help="or - for one a line on standard input")
     search.add_argument("-k", type=int, default=10, help="hits a query (default: 10)")
+    search.add_argument(
+        "--engine", choices=sorted(engines()), help="search there; INDEX is its collection"
+    )
+    handover.add_address(search)
     _add_pruning(search)
 
     explain = _command(commands, "explain", _explain, "show why a document matches a query")
@@ -324,6 +360,13 @@ def _parser() -> argparse.ArgumentParser:
 
     fuse = _command(commands, "fuse", _fuse, "make one run file of several")
     evaluation.add_fuse(fuse)
+
+    for name, run, add, text in (
+        ("push", _push, handover.add_push, "send an index to a search engine"),
+        ("preview", _preview, handover.add_preview, "say what an engine would do to the ranking"),
+        ("convert", _convert, handover.add_convert, "write an index as a file for another engine"),
+    ):
+        add(_command(commands, name, run, text))
 
     for name, run, text in (
         ("info", _info, "say what a model or index is"),

@@ -16,6 +16,9 @@ SpladeletError
 │   ├── IndexNotFoundError      there is none at that place
 │   ├── IndexFormatError        it is of an unknown version, truncated or damaged
 │   └── IndexWriteError         it could not be saved; what was there before is intact
+├── EngineError                 an external search engine refused
+│   ├── EngineUnavailableError  it does not answer, or has no room at the moment
+│   └── EngineMismatchError     its collection holds something else than expected
 ├── ModelMismatchError          vectors of one model met an index, or vectors, of another
 └── MissingDependencyError      an optional package is needed and not installed
 """
@@ -83,6 +86,18 @@ class IndexFormatError(IndexStoreError):
 
 class IndexWriteError(IndexStoreError):
     """The index could not be saved; what was there before is intact."""
+
+
+class EngineError(SpladeletError):
+    """An external search engine refused."""
+
+
+class EngineUnavailableError(EngineError):
+    """An engine does not answer, or has no room at the moment."""
+
+
+class EngineMismatchError(EngineError):
+    """An engine's collection holds something else than expected."""
 
 
 class ModelMismatchError(SpladeletError):

@@ -1,0 +1,356 @@
+"""What an engine is, and the list of those that there are.
+
+To add one, derive from `Engine`: set the class attributes, write `connect` and the methods that
+begin with an underscore, two of which say what its client raises, and `register` it. Everything
+else (checks, error translation, retries, progress, resuming) is here and in `transfer`.
+"""
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Self, final
+from urllib.parse import urlsplit
+
+from spladelet.documents import Document
+from spladelet.engines.payload import Dots, TermNames
+from spladelet.errors import (
+    EngineError,
+    EngineMismatchError,
+    EngineUnavailableError,
+    InputError,
+    ModelMismatchError,
+)
+from spladelet.index import check_k
+from spladelet.vector import SparseVector
+
+VECTOR, TITLE, TEXT, ID = "splade", "title", "text", "document_id"
+_MARK = "spladelet"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a collection in an engine says of itself, so that only the right queries are asked.
+
+    Attributes:
+        vocab_size: How many terms the model has.
+        model: The model's fingerprint; None if unknown.
+        model_name: What people call it; may be empty.
+        keys: What terms are called there: "terms" or "ids".
+        dots: What became of names with a dot.
+    """
+
+    vocab_size: int
+    model: str | None = None
+    model_name: str = ""
+    keys: str = "ids"
+    dots: str = "keep"
+
+    def __str__(self) -> str:
+        model = f"model {self.model_name or '?'} ({(self.model or '?')[:12]})"
+        return f"{model}, {self.vocab_size} terms called by {self.keys}, dots {self.dots}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts under a name that says whose they are."""
+        return {_MARK: asdict(self)}
+
+    @classmethod
+    def from_dict(cls, stored: object) -> "Facts | None":
+        """Read what `to_dict` wrote; None if it is something else."""
+        try:
+            return cls(**stored[_MARK])  # type: ignore[index]
+        except (KeyError, TypeError):
+            return None
+
+    @classmethod
+    def from_text(cls, stored: str | None) -> "Facts | None":
+        """Read what `to_dict` wrote, as JSON; None if it is something else."""
+        try:
+            return cls.from_dict(json.loads(stored or ""))
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A document with its vector, as it goes to an engine."""
+
+    document: Document
+    vector: SparseVector
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a batch; what is in neither was taken.
+
+    Attributes:
+        failed: Position in the batch to why the engine refused it.
+        again: Positions of those that it had no room for at the moment.
+    """
+
+    failed: Mapping[int, str] = field(default_factory=dict)
+    again: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHit:
+    """A document that an engine found.
+
+    Attributes:
+        id: The document's id.
+        score: What the engine computed; it may round stored weights.
+        title: The document's title, if it was sent.
+        text: Its text, if it was sent.
+    """
+
+    id: str
+    score: float
+    title: str = ""
+    text: str = ""
+
+
+class Engine(ABC):
+    """One collection in an external search engine.
+
+    Args:
+        client: The engine's official client; `connect` makes one.
+        collection: The collection's (index's) name there.
+        names: What terms are called; only term-keyed engines look at it.
+    """
+
+    name: ClassVar[str]
+    module: ClassVar[str]  # of the official client
+    default_url: ClassVar[str]
+    is_term_keyed: ClassVar[bool] = False
+    default_dots: ClassVar[Dots] = "keep"
+    max_id_bytes: ClassVar[int] = 512
+    max_text_bytes: ClassVar[int | None] = None
+    max_query_terms: ClassVar[int | None] = None
+
+    @final
+    def __init__(self, client: Any, collection: str, names: TermNames | None = None) -> None:  # noqa: ANN401
+        self.client = client
+        self.collection = collection
+        self.names = names or TermNames()
+        self._known: Facts | None = None
+
+    @classmethod
+    @abstractmethod
+    def connect(cls, collection: str, names: TermNames, url: str, ca_certs: str | None) -> Self:
+        """Make the official client, with credentials from the environment."""
+
+    @abstractmethod
+    def _create(self, facts: Facts) -> None: ...
+    @abstractmethod
+    def _facts(self) -> "Facts | None": ...
+    @abstractmethod
+    def _exists(self) -> bool: ...
+    @abstractmethod
+    def _write(self, batch: Sequence[Record]) -> Written: ...
+    @abstractmethod
+    def _search(self, query: SparseVector, k: int) -> list[EngineHit]: ...
+    @abstractmethod
+    def _count(self) -> int: ...
+    @abstractmethod
+    def _delete(self) -> None: ...
+    def _refresh(self) -> None:  # noqa: B027 - most need none
+        """Make what was written visible, where that takes a call."""
+
+    @classmethod
+    @abstractmethod
+    def _client_errors(cls) -> tuple[type[Exception], ...]: ...
+    @classmethod
+    @abstractmethod
+    def _is_transient(cls, error: Exception) -> bool: ...
+
+    @final
+    def create(self, facts: Facts) -> None:
+        """Make the collection unless it is there already, made by an earlier push of this model.
+
+        Raises:
+            EngineMismatchError: It is there and holds something else.
+            EngineUnavailableError: The engine does not answer.
+            EngineError: It refuses.
+        """
+        with self._translated():
+            there = self._exists()
+        if there:
+            self.check(facts)
+        else:
+            with self._translated():
+                self._create(facts)
+
+    @final
+    def check(self, facts: Facts) -> None:
+        """Raise EngineMismatchError unless the collection holds this model's vectors."""
+        stored = self.facts()
+        if stored is None:
+            raise EngineMismatchError(
+                f"{self.name} has {self.collection!r}, and it was not made by spladelet. Choose "
+                "another name, or delete it first."
+            )
+        same_names = (stored.vocab_size, stored.keys, stored.dots) == (
+            facts.vocab_size,
+            facts.keys,
+            facts.dots,
+        )
+        if not same_names or (stored.model and facts.model and stored.model != facts.model):
+            raise EngineMismatchError(
+                f"{self.collection!r} in {self.name} holds vectors of {stored}; these are of "
+                f"{facts}. Use that model and these settings, or another name."
+            )
+
+    @final
+    def facts(self) -> Facts | None:
+        """Return what the collection says of itself; None if spladelet did not make it."""
+        with self._translated():
+            return self._facts()
+
+    @final
+    def write(self, batch: Sequence[Record]) -> Written:
+        """Add or replace documents; see `push` for whole collections.
+
+        Raises:
+            EngineUnavailableError: The engine does not answer, or has no room at the moment.
+            EngineError: It refuses the batch as a whole.
+        """
+        refused = {i: reason for i, record in enumerate(batch) if (reason := self._refuse(record))}
+        kept = [i for i in range(len(batch)) if i not in refused]
+        if not kept:
+            return Written(refused)
+        with self._translated():
+            written = self._write([batch[i] for i in kept])
+        failed = refused | {kept[i]: reason for i, reason in written.failed.items()}
+        return Written(failed, [kept[i] for i in written.again])
+
+    @final
+    def search(self, query: SparseVector, k: int = 10) -> list[EngineHit]:
+        """Return the k documents with the highest score; of equal scores, in the engine's order.
+
+        Args:
+            query: Its vector; the heaviest terms only, where the engine has a limit.
+            k: Hits wanted, at least 1.
+
+        Raises:
+            ModelMismatchError: The collection holds another model's vectors.
+            EngineUnavailableError: The engine does not answer.
+            EngineError: It refuses.
+        """
+        check_k(k)
+        stored = self._known = self._known or self.facts()
+        if stored is not None and stored.model and query.model and stored.model != query.model:
+            raise ModelMismatchError(
+                f"{self.collection!r} holds vectors of model {stored.model[:12]}, the query is of "
+                f"{query.model[:12]}. Encode queries with the same model."
+            )
+        if self.max_query_terms is not None:
+            query = query.prune(max_active_dims=self.max_query_terms)
+        if not query.active_dims:
+            return []
+        with self._translated():
+            return self._search(query, k)
+
+    @final
+    def count(self) -> int:
+        """Return how many documents the collection holds."""
+        with self._translated():
+            self._refresh()
+            return self._count()
+
+    @final
+    def delete(self) -> None:
+        """Delete the collection, if it is there."""
+        with self._translated():
+            self._known = None
+            if self._exists():
+                self._delete()
+
+    @final
+    def refresh(self) -> None:
+        """Make what was written visible to searches."""
+        with self._translated():
+            self._refresh()
+
+    def _refuse(self, record: Record) -> str:
+        """Say why the engine would not take a document; empty if it would."""
+        size = len(record.document.id.encode())
+        if not 0 < size <= self.max_id_bytes:
+            return f"its id has {size} bytes; {self.name} takes 1 to {self.max_id_bytes}"
+        limit = self.max_text_bytes
+        for part in ("title", "text"):
+            size = len(getattr(record.document, part).encode())
+            if limit is not None and size > limit:
+                return (
+                    f"its {part} has {size} bytes; {self.name} takes {limit}. Push without texts, "
+                    "or split it"
+                )
+        return ""
+
+    @classmethod
+    @contextmanager
+    def _translated(cls) -> Iterator[None]:
+        try:
+            yield
+        except cls._client_errors() as error:
+            text = " ".join(str(error).split())[:500]
+            if cls._is_transient(error):
+                raise EngineUnavailableError(
+                    f"{cls.name} does not answer, or is busy: {text}. See that it runs, and that "
+                    "the address is right."
+                ) from error
+            raise EngineError(f"{cls.name} refuses: {text}") from error
+
+
+_ENGINES: dict[str, type[Engine]] = {}
+
+
+def register(engine: type[Engine]) -> type[Engine]:
+    """Add an engine to those that `connect` knows; may be used as a decorator."""
+    _ENGINES[engine.name] = engine
+    return engine
+
+
+def engines() -> dict[str, type[Engine]]:
+    """Return the engines by name."""
+    return dict(_ENGINES)
+
+
+def connect(
+    engine: str,
+    collection: str,
+    *,
+    names: TermNames | None = None,
+    url: str | None = None,
+    ca_certs: str | None = None,
+) -> Engine:
+    """Open a collection in an engine.
+
+    Credentials come from the environment, never from the address: ELASTICSEARCH_API_KEY, or
+    ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD; OPENSEARCH_USERNAME and OPENSEARCH_PASSWORD;
+    QDRANT_API_KEY; MILVUS_TOKEN. Certificates are verified.
+
+    Args:
+        engine: "elasticsearch", "opensearch", "qdrant" or "milvus".
+        collection: The collection's (index's) name there.
+        names: What term-keyed engines call terms; None calls them by id.
+        url: Its address; None means ELASTICSEARCH_URL and so on, or else the default port here.
+        ca_certs: A file of certificates to trust besides the system's.
+
+    Raises:
+        InputError: There is no such engine, or the address holds a password.
+        MissingDependencyError: Its client is not installed.
+        EngineError: Its client does not come up; some connect at once.
+    """
+    if engine not in _ENGINES:
+        raise InputError(f"engine is {engine!r}; expected one of {', '.join(sorted(_ENGINES))}.")
+    kind = _ENGINES[engine]
+    address = url or os.environ.get(f"{engine.upper()}_URL") or kind.default_url
+    if urlsplit(address).password:
+        raise InputError(
+            f"the address of {engine} holds a password, which command lines and logs would show. "
+            f"Put it into the environment: {engine.upper()}_PASSWORD or its like."
+        )
+    with kind._translated():
+        return kind.connect(collection, names or TermNames(), address, ca_certs)

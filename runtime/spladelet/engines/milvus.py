@@ -1,0 +1,132 @@
+"""Milvus: a SPARSE_FLOAT_VECTOR field with an exact inverted index and inner product.
+
+Ids are text, titles and texts at most 65,535 bytes each. A path instead of an address opens Milvus
+Lite there.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+from spladelet import extras
+from spladelet.engines.base import (
+    ID,
+    TEXT,
+    TITLE,
+    VECTOR,
+    Engine,
+    EngineHit,
+    Facts,
+    Record,
+    Written,
+    register,
+)
+from spladelet.engines.payload import TermNames, id_keyed
+from spladelet.vector import SparseVector
+
+_LONGEST = 65_535
+
+
+@register
+class Milvus(Engine):
+    """A collection in Milvus."""
+
+    name: ClassVar[str] = "milvus"
+    module: ClassVar[str] = "pymilvus"
+    default_url: ClassVar[str] = "http://localhost:19530"
+    max_id_bytes: ClassVar[int] = 65_535
+    max_text_bytes: ClassVar[int | None] = _LONGEST
+
+    @classmethod
+    def connect(cls, collection: str, names: TermNames, url: str, ca_certs: str | None) -> Self:
+        """Make a client; see `spladelet.engines.connect`."""
+        module = extras.load("pymilvus", cls.name, "pushing to Milvus")
+        settings: dict[str, Any] = {"timeout": 60}
+        if token := os.environ.get("MILVUS_TOKEN"):
+            settings["token"] = token
+        if ca_certs:
+            settings |= {"secure": True, "server_pem_path": ca_certs}
+        return cls(module.MilvusClient(url, **settings), collection, names)
+
+    def _create(self, facts: Facts) -> None:
+        kind = extras.load("pymilvus", self.name, "Milvus").DataType
+        schema = self.client.create_schema(
+            auto_id=False, enable_dynamic_field=False, description=json.dumps(facts.to_dict())
+        )
+        schema.add_field(ID, kind.VARCHAR, is_primary=True, max_length=_LONGEST)
+        schema.add_field(VECTOR, kind.SPARSE_FLOAT_VECTOR)
+        schema.add_field(TITLE, kind.VARCHAR, max_length=_LONGEST)
+        schema.add_field(TEXT, kind.VARCHAR, max_length=_LONGEST)
+        index = self.client.prepare_index_params()
+        index.add_index(
+            VECTOR,
+            index_type="SPARSE_INVERTED_INDEX",
+            metric_type="IP",
+            params={"inverted_index_algo": "DAAT_MAXSCORE"},
+        )
+        self.client.create_collection(self.collection, schema=schema, index_params=index)
+
+    def _facts(self) -> Facts | None:
+        return Facts.from_text(self.client.describe_collection(self.collection)["description"])
+
+    def _exists(self) -> bool:
+        return bool(self.client.has_collection(self.collection))
+
+    def _write(self, batch: Sequence[Record]) -> Written:
+        rows = []
+        for record in batch:
+            indices, values = id_keyed(record.vector)
+            document = record.document
+            rows.append(
+                {
+                    ID: document.id,
+                    VECTOR: dict(zip(indices, values, strict=True)),
+                    TITLE: document.title,
+                    TEXT: document.text,
+                }
+            )
+        self.client.upsert(self.collection, rows)
+        return Written()
+
+    def _search(self, query: SparseVector, k: int) -> list[EngineHit]:
+        indices, values = id_keyed(query)
+        (found,) = self.client.search(
+            self.collection,
+            [dict(zip(indices, values, strict=True))],
+            anns_field=VECTOR,
+            limit=k,
+            output_fields=[TITLE, TEXT],
+            search_params={"metric_type": "IP", "params": {"drop_ratio_search": 0.0}},
+        )
+        return [
+            EngineHit(
+                hit[ID] if ID in hit else hit["id"],
+                float(hit["distance"]),
+                hit["entity"][TITLE],
+                hit["entity"][TEXT],
+            )
+            for hit in found
+            if hit["distance"] > 0
+        ]
+
+    def _count(self) -> int:
+        (row,) = self.client.query(self.collection, filter="", output_fields=["count(*)"])
+        return int(row["count(*)"])
+
+    def _delete(self) -> None:
+        self.client.drop_collection(self.collection)
+
+    @classmethod
+    def _client_errors(cls) -> tuple[type[Exception], ...]:
+        grpc = extras.load("grpc", cls.name, "Milvus")
+        return (extras.load("pymilvus", cls.name, "Milvus").MilvusException, grpc.RpcError)
+
+    @classmethod
+    def _is_transient(cls, error: Exception) -> bool:
+        grpc = extras.load("grpc", cls.name, "Milvus")
+        if isinstance(error, grpc.RpcError):
+            return True
+        # pymilvus: 1 is any failure; its client's own codes for no connection and no answer.
+        text = str(error).casefold()
+        return any(word in text for word in ("connect", "unavailable", "timeout", "deadline"))

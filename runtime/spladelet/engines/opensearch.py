@@ -1,0 +1,113 @@
+"""OpenSearch: a `rank_features` field, asked by `neural_sparse` with raw tokens. 2.14 or newer.
+
+Weights keep 9 significant bits there (Lucene's FeatureField), cut, not rounded. Names must not have
+dots, and a query's weights must not exceed 64: a heavier query is scaled down and its scores back.
+For the approximate `sparse_vector` field of 3.3 see `spladelet convert`.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
+
+from spladelet import extras
+from spladelet.engines.base import (
+    TEXT,
+    TITLE,
+    VECTOR,
+    Engine,
+    EngineHit,
+    Facts,
+    Record,
+    Written,
+    register,
+)
+from spladelet.engines.elasticsearch import bulk_lines, bulk_outcome, hits, stored_facts
+from spladelet.engines.payload import Dots, TermNames, term_keyed
+from spladelet.errors import InputError
+from spladelet.vector import SparseVector
+
+_HEAVIEST = 64.0
+
+
+@register
+class OpenSearch(Engine):
+    """An index in OpenSearch."""
+
+    name: ClassVar[str] = "opensearch"
+    module: ClassVar[str] = "opensearchpy"
+    default_url: ClassVar[str] = "http://localhost:9200"
+    is_term_keyed: ClassVar[bool] = True
+    default_dots: ClassVar[Dots] = "id"
+    max_query_terms: ClassVar[int | None] = 1024
+
+    @classmethod
+    def connect(cls, collection: str, names: TermNames, url: str, ca_certs: str | None) -> Self:
+        """Make a client; see `spladelet.engines.connect`.
+
+        Raises:
+            InputError: Names with dots are to be kept, which `rank_features` refuses.
+        """
+        if names.term is not None and names.dots == "keep":
+            raise InputError(
+                "OpenSearch's rank_features takes no dots in names. Choose dots='id' or 'drop'."
+            )
+        module = extras.load("opensearchpy", cls.name, "pushing to OpenSearch")
+        settings: dict[str, Any] = {
+            "timeout": 60,
+            "verify_certs": True,
+            "use_ssl": urlsplit(url).scheme == "https",
+        }
+        if ca_certs:
+            settings["ca_certs"] = ca_certs
+        if user := os.environ.get("OPENSEARCH_USERNAME"):
+            settings["http_auth"] = (user, os.environ.get("OPENSEARCH_PASSWORD", ""))
+        return cls(module.OpenSearch([url], **settings), collection, names)
+
+    def _create(self, facts: Facts) -> None:
+        properties = {
+            VECTOR: {"type": "rank_features"},
+            TITLE: {"type": "text"},
+            TEXT: {"type": "text"},
+        }
+        mappings = {"dynamic": False, "_meta": facts.to_dict(), "properties": properties}
+        self.client.indices.create(index=self.collection, body={"mappings": mappings})
+
+    def _facts(self) -> Facts | None:
+        return stored_facts(self.client.indices.get_mapping(index=self.collection))
+
+    def _exists(self) -> bool:
+        return bool(self.client.indices.exists(index=self.collection))
+
+    def _write(self, batch: Sequence[Record]) -> Written:
+        return bulk_outcome(self.client.bulk(body=bulk_lines(self.collection, batch, self.names)))
+
+    def _search(self, query: SparseVector, k: int) -> list[EngineHit]:
+        weights = term_keyed(query, self.names)
+        scale = max(1.0, max(weights.values(), default=0.0) / _HEAVIEST)
+        tokens = {name: weight / scale for name, weight in weights.items()}
+        body = {
+            "size": k,
+            "query": {"neural_sparse": {VECTOR: {"query_tokens": tokens}}},
+            "_source": [TITLE, TEXT],
+        }
+        found = hits(self.client.search(index=self.collection, body=body))
+        return [EngineHit(hit.id, hit.score * scale, hit.title, hit.text) for hit in found]
+
+    def _count(self) -> int:
+        return int(self.client.count(index=self.collection)["count"])
+
+    def _delete(self) -> None:
+        self.client.indices.delete(index=self.collection)
+
+    def _refresh(self) -> None:
+        self.client.indices.refresh(index=self.collection)
+
+    @classmethod
+    def _client_errors(cls) -> tuple[type[Exception], ...]:
+        return (extras.load("opensearchpy", cls.name, "OpenSearch").OpenSearchException,)
+
+    @classmethod
+    def _is_transient(cls, error: Exception) -> bool:
+        status = getattr(error, "status_code", None)
+        return status in ("N/A", "TIMEOUT", 408, 429, 502, 503, 504)
