@@ -131,7 +131,7 @@ def preview(
     ids = [index.document(number).id for number in range(len(index))]
     wanted, found = _top(exact, queries, ids, k), _top(stored, asked, ids, k)
     clipped, lost, change = _damage(exact, stored)
-    shares = [len({*w} & {*f}) / max(1, len(w)) for w, f in zip(wanted, found, strict=True)]
+    shares = [len({*w} & {*f}) / len(w) if w else 1.0 for w, f in zip(wanted, found, strict=True)]
     same = [list(w) == list(f) for w, f in zip(wanted, found, strict=True)]
     result = Preview(
         engine,

@@ -41,6 +41,9 @@ def qdrant_server(tmp_path):
 @pytest.fixture
 def milvus_path(tmp_path):
     _needs("pymilvus", "milvus_lite")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Milvus Lite reads its version by pkg_resources
+        import milvus_lite  # noqa: F401
     return str(tmp_path / "milvus.db")
 
 
@@ -50,9 +53,6 @@ def open_engine(request, monkeypatch):
     name = request.param
     if name == "milvus":
         url = request.getfixturevalue("milvus_path")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Milvus Lite reads its version by pkg_resources
-            import milvus_lite  # noqa: F401
     else:
         url = request.getfixturevalue(f"{name}_server").url
 
