@@ -1,7 +1,7 @@
 """How well does the default model find, beside BM25?
 
-Every figure of `spladelet evaluate` that this prints is computed a second time, by products of
-whole matrices and the formulas written out here, and must agree to four decimals.
+The nDCG@10 of both is computed a second time, by products of whole matrices and the formulas
+written out here, and must agree to four decimals; vectors and stems are shared.
 
     python benchmarks/quality.py COLLECTION…     folders in BEIR's layout
     python benchmarks/quality.py --quick         the built-in questions only
@@ -29,6 +29,7 @@ from spladelet.evaluation import (
     evaluate,
     read_collections,
 )
+from spladelet.evaluation.bm25 import stems
 
 NDCG = "nDCG@10"
 MODEL, BM25 = "spladelet", "bm25"
@@ -118,17 +119,6 @@ def _splade(vectors: VectorCache, collection: Collection) -> NDArray[np.float32]
 
 def _bm25(collection: Collection) -> NDArray[np.float32]:
     """Score by Lucene's formula, k1 0.9 and b 0.4, over the stems that the baseline has."""
-    import bm25s
-    import Stemmer
-
-    stemmer = Stemmer.Stemmer("english")
-
-    def stems(texts: Sequence[str]) -> list[list[str]]:
-        kept: list[list[str]] = bm25s.tokenize(
-            list(texts), stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False
-        )
-        return kept
-
     bags = stems([document.content for document in collection.documents])
     number: dict[str, int] = {}
     counts = _counts(bags, number)

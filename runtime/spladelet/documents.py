@@ -8,14 +8,15 @@ ends and a byte order mark are taken. Other fields of an object are ignored.
 import gzip
 import io
 import json
+import lzma
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from spladelet.errors import InputError, RecordError
 
@@ -56,7 +57,10 @@ def read_documents(
     for name, number, line in read_lines(source):
         if as_json is None:
             as_json = line.startswith("{")
-        yield _from_json(line, number, name) if as_json else Document(str(number), line)
+        if as_json:
+            yield to_document(json_object(line, number, name), number, name)
+        else:
+            yield Document(str(number), line)
 
 
 def read_lines(
@@ -81,8 +85,16 @@ def read_lines(
             # newline: only "\n" ends a line; what else stands before it is stripped.
             with io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="\n") as file:
                 yield from _lines(file, str(source))
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or error
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        zlib.error,
+        lzma.LZMAError,
+        zipfile.BadZipFile,
+    ) as error:
+        # RuntimeError: a .zip that is encrypted, or packed in a way that is not known here.
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
         raise InputError(f"cannot read {source}: {reason}.") from error
 
 
@@ -99,7 +111,12 @@ def _lines(file: IO[str], name: str) -> Iterator[tuple[str, int, str]]:
         ) from error
 
 
-def _from_json(line: str, number: int, name: str) -> Document:
+def json_object(line: str, number: int, name: str) -> dict[str, Any]:
+    """Parse a line of a file.
+
+    Raises:
+        RecordError: It is no JSON object; the message names file and line.
+    """
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -109,6 +126,15 @@ def _from_json(line: str, number: int, name: str) -> Document:
             f"{name}, line {number} is a JSON {type(record).__name__}; expected an object such as "
             '{"id": "1", "title": "…", "text": "…"}.'
         )
+    return record
+
+
+def to_document(record: Mapping[str, Any], number: int, name: str) -> Document:
+    """Make a document of a record: "text", and maybe "id" (or "_id") and "title".
+
+    Raises:
+        RecordError: A field is missing or of another type; the message names file and line.
+    """
     text, title = record.get("text"), record.get("title") or ""
     if not isinstance(text, str) or not isinstance(title, str):
         raise RecordError(

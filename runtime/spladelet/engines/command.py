@@ -13,7 +13,8 @@ from spladelet.engines.payload import DOTS, Dots, TermNames
 from spladelet.engines.simulation import Preview, preview, simulations
 from spladelet.engines.transfer import PushReport, push
 from spladelet.errors import EngineError, InputError, ModelMismatchError
-from spladelet.evaluation.collection import Qrels, read_collections
+from spladelet.evaluation.collection import read_collections
+from spladelet.evaluation.grades import Qrels
 
 _SHOWN_FAILURES = 10
 _ALL = "all"

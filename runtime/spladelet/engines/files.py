@@ -5,13 +5,13 @@ Whole numbers are hundredths of weights, rounded, as Anserini and Pyserini have 
 
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from spladelet import extras
+from spladelet.atomic import replacing
 from spladelet.documents import Document
 from spladelet.engines.payload import TermNames, id_keyed, term_keyed
 from spladelet.errors import InputError
@@ -32,7 +32,7 @@ def convert(
     Args:
         index: Documents and vectors.
         format_name: A name of `FORMATS`.
-        path: The file; its folder must exist.
+        path: The file; its folder must exist. ".gz" is packed.
         names: What terms are called, where the format has names; None calls them by id.
 
     Returns:
@@ -266,13 +266,8 @@ def _line(value: object) -> bytes:
 
 
 def _write(path: Path, parts: Iterable[bytes]) -> None:
-    aside = path.with_name(f"{path.name}-{secrets.token_hex(8)}.tmp")
-    try:
-        with aside.open("wb") as file:
-            file.writelines(parts)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.writelines(parts)
 
 
 FORMATS: dict[str, Callable[[Index, TermNames], Iterator[bytes]]] = {

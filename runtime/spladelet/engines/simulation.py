@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelet.errors import InputError
-from spladelet.evaluation.collection import Qrels
+from spladelet.evaluation.grades import Qrels
 from spladelet.evaluation.measures import mean, measure
 from spladelet.index import Index
 from spladelet.vector import SparseVectors

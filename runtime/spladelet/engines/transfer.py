@@ -9,13 +9,13 @@ import hashlib
 import json
 import os
 import random
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from spladelet.atomic import replacing
 from spladelet.documents import Document
 from spladelet.engines.base import Engine, Facts, Record, Written
 from spladelet.errors import EngineError, EngineUnavailableError, InputError
@@ -200,12 +200,8 @@ class _Journal:
         if self.path is None:
             return
         stored = {key: value for key, value in asdict(self).items() if key != "path"}
-        aside = self.path.with_name(f"{self.path.name}-{secrets.token_hex(8)}.tmp")
-        try:
-            aside.write_text(json.dumps(stored), encoding="utf-8")
-            aside.replace(self.path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with replacing(self.path) as file:
+            file.write(json.dumps(stored).encode())
 
     def finish(self) -> None:
         if self.path is not None:

@@ -9,7 +9,6 @@ run goes on where it was. Deleting the folder is always safe.
 import hashlib
 import json
 import os
-import secrets
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spladelet.atomic import replacing
 from spladelet.documents import Document
 from spladelet.encoder import Encoder, TruncationWarning
 from spladelet.progress import Progress
@@ -129,7 +129,7 @@ def _read(file: Path, texts: int, encoder: Encoder) -> SparseVectors | None:
             offsets, ids, weights, truncated = (
                 arrays[name] for name in ("row_offsets", "term_ids", "weights", "truncated")
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
         return None
     sound = (
         (offsets.dtype, ids.dtype, weights.dtype) == (np.int64, np.int32, np.float32)
@@ -148,21 +148,16 @@ def _read(file: Path, texts: int, encoder: Encoder) -> SparseVectors | None:
 
 def _write(file: Path, vectors: SparseVectors) -> None:
     """Write a chunk, whole or not at all; a full or read-only disk only costs the speed."""
-    aside = file.with_name(f"{secrets.token_hex(8)}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with aside.open("wb") as target:
-                np.savez(
-                    target,
-                    row_offsets=vectors.row_offsets,
-                    term_ids=vectors.term_ids,
-                    weights=vectors.weights,
-                    truncated=np.array(vectors.truncated, np.int64),
-                )
-            aside.replace(file)
-        finally:
-            aside.unlink(missing_ok=True)
+        with replacing(file) as target:
+            np.savez(
+                target,
+                row_offsets=vectors.row_offsets,
+                term_ids=vectors.term_ids,
+                weights=vectors.weights,
+                truncated=np.array(vectors.truncated, np.int64),
+            )
     except OSError as error:
         warnings.warn(
             f"vectors are not kept: {error}. Choose another folder with --cache.",

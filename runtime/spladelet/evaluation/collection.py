@@ -18,19 +18,26 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from spladelet.documents import Document, read_documents, read_lines
+from spladelet.documents import (
+    Document,
+    json_object,
+    read_documents,
+    read_lines,
+    to_document,
+)
 from spladelet.errors import CollectionError, DuplicateIdError, MissingDependencyError
-
-Qrels = Mapping[str, Mapping[str, int]]
+from spladelet.evaluation.grades import Qrels, check_grades
+from spladelet.tokenizer import valid_unicode
 
 DEMO = "demo"
-_HEADER = ("query-id", "corpus-id", "score")
+_HEADERS = ("query-id", "query_id", "query id", "qid")
+_CQADUPSTACK = "beir/cqadupstack/"
 _SHOWN = 3
 
 
@@ -44,6 +51,7 @@ class Collection:
         queries: Query id to text; the judged ones only.
         qrels: Query id to document id to grade; above 0 is relevant.
         part_of: The collection that this is a part of; may be empty.
+        split: Which judgements these are; published figures are of "test".
         notes: What was odd about the files, for people.
     """
 
@@ -52,6 +60,7 @@ class Collection:
     queries: Mapping[str, str]
     qrels: Qrels
     part_of: str = ""
+    split: str = "test"
     notes: tuple[str, ...] = ()
 
     @property
@@ -76,21 +85,21 @@ def read_collections(source: str | os.PathLike[str], split: str = "test") -> lis
     path = Path(source)
     if str(source) == DEMO and not path.exists():
         return [demo_collection()]
-    if not path.exists():
+    if not str(source) or not path.exists():
         return [_from_ir_datasets(str(source))]
-    root = _root(path)
-    name = path.stem if path.suffix == ".zip" else path.resolve().name
+    root, name = _root(path), path.stem if path.suffix == ".zip" else path.resolve().name
+    folders = _folders(root)
+    if path.suffix == ".zip" and len(folders) == 1 and not _find(root, "corpus.jsonl"):
+        root, name = folders[0], folders[0].name  # a .zip of the folder itself
     if _find(root, "corpus.jsonl"):
         return [_read(root, name, split)]
-    inner = sorted((f for f in _folders(root) if _find(f, "corpus.jsonl")), key=lambda f: f.name)
-    if not inner:
+    parts = sorted((f for f in _folders(root) if _find(f, "corpus.jsonl")), key=lambda f: f.name)
+    if not parts:
         raise CollectionError(
             f"{source} has no corpus.jsonl. Expected BEIR's layout: corpus.jsonl, queries.jsonl "
             "and qrels/test.tsv, or folders with these."
         )
-    if len(inner) == 1:  # a .zip of the folder itself
-        return [_read(inner[0], inner[0].name, split)]
-    return [_read(folder, folder.name, split, part_of=name) for folder in inner]
+    return [_read(folder, folder.name, split, part_of=name) for folder in parts]
 
 
 def demo_collection() -> Collection:
@@ -107,18 +116,30 @@ def demo_collection() -> Collection:
 
 
 def _read(folder: Traversable, name: str, split: str, part_of: str = "") -> Collection:
-    documents = list(read_documents(_need(folder, "corpus.jsonl")))
+    documents = list(_records(_need(folder, "corpus.jsonl")))
     texts = {}
-    for query in read_documents(_need(folder, "queries.jsonl")):
+    for query in _records(_need(folder, "queries.jsonl")):
         if query.id in texts:
             raise _duplicate("queries", query.id, str(folder))
         texts[query.id] = query.text
-    qrels = _read_qrels(_qrels_file(folder, split))
-    return _collection(name, documents, texts, qrels, part_of)
+    made = _collection(name, documents, texts, _read_qrels(_qrels_file(folder, split)))
+    return replace(made, part_of=part_of, split=split)
+
+
+def _records(file: Traversable) -> Iterator[Document]:
+    """Read BEIR's lines: JSON objects with an `_id` each."""
+    for where, number, line in read_lines(file):
+        record = json_object(line, number, where)
+        if "_id" not in record:
+            raise CollectionError(
+                f'{where}, line {number} has no "_id"; expected BEIR\'s layout, such as '
+                '{"_id": "1", "title": "…", "text": "…"}.'
+            )
+        yield to_document(record | {"id": record["_id"]}, number, where)
 
 
 def _collection(
-    name: str, documents: list[Document], texts: Mapping[str, str], qrels: Qrels, part_of: str = ""
+    name: str, documents: list[Document], texts: Mapping[str, str], qrels: Qrels
 ) -> Collection:
     """Check what was read, and keep the judged queries."""
     known: set[str] = set()
@@ -126,15 +147,26 @@ def _collection(
         if document.id in known:
             raise _duplicate("documents", document.id, name)
         known.add(document.id)
+    for identity in (*known, *texts):
+        if valid_unicode(identity) != identity:
+            raise CollectionError(f"{name} has the id {identity!r}, which is no text. Rename it.")
     kept = {query: grades for query, grades in qrels.items() if query in texts}
     if not kept:
         raise CollectionError(
             f"{name}: none of the {len(qrels)} judged queries is in queries.jsonl "
             f"({_some(qrels)} are judged, {_some(texts)} are there). Their ids must be the same."
         )
+    judged = {document for grades in kept.values() for document in grades}
+    if not judged & known:
+        raise CollectionError(
+            f"{name}: none of the {len(judged)} judged documents is among the {len(known)} "
+            f"documents ({_some(judged)} are judged, {_some(known)} are there). Their ids must be "
+            "the same."
+        )
+    check_grades(kept)
     queries = {query: texts[query] for query in kept}
     notes = _notes(documents, known, queries, qrels)
-    return Collection(name, documents, queries, kept, part_of, tuple(notes))
+    return Collection(name, documents, queries, kept, notes=tuple(notes))
 
 
 def _notes(
@@ -161,9 +193,11 @@ def _notes(
 
 def _read_qrels(file: Traversable) -> dict[str, dict[str, int]]:
     qrels: dict[str, dict[str, int]] = {}
+    first = True
     for where, number, line in read_lines(file):
         fields = line.split("\t") if "\t" in line else line.split()
-        if number == 1 and tuple(fields[:3]) == _HEADER:
+        is_header, first = first and fields[0].casefold() in _HEADERS, False
+        if is_header:
             continue
         if len(fields) == 4:  # TREC's own: query, iteration, document, grade
             fields = [fields[0], *fields[2:]]
@@ -220,12 +254,15 @@ def _from_ir_datasets(name: str) -> Collection:
             raise CollectionError(
                 f"{name} of ir_datasets has no {part}. Choose one with all three."
             )
-    return _collection(
+    made = _collection(
         name.replace("/", "-"),
         [_document(doc) for doc in dataset.docs_iter()],
         {query.query_id: query.default_text() for query in dataset.queries_iter()},
         _group((q.query_id, q.doc_id, q.relevance) for q in dataset.qrels_iter()),
     )
+    if name.startswith(_CQADUPSTACK):
+        return replace(made, name=name.removeprefix(_CQADUPSTACK), part_of="cqadupstack")
+    return made
 
 
 def _document(doc: Any) -> Document:  # noqa: ANN401
@@ -251,7 +288,7 @@ def _root(path: Path) -> Traversable:
 
 
 def _folders(root: Traversable) -> list[Traversable]:
-    return [item for item in root.iterdir() if item.is_dir()]
+    return [item for item in root.iterdir() if item.is_dir() and item.name != "__MACOSX"]
 
 
 def _find(folder: Traversable, name: str) -> Traversable | None:

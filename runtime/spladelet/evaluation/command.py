@@ -10,11 +10,18 @@ from spladelet import Encoder
 from spladelet.errors import InputError, RunError
 from spladelet.evaluation.cache import VectorCache, default_folder
 from spladelet.evaluation.collection import Collection, read_collections
-from spladelet.evaluation.experiment import BM25, FUSIONS, Outcome, Settings, evaluate
+from spladelet.evaluation.experiment import (
+    BM25,
+    FUSIONS,
+    Outcome,
+    Settings,
+    check_experiment,
+    evaluate,
+)
 from spladelet.evaluation.fusion import reciprocal_rank_fusion, weighted_fusion
 from spladelet.evaluation.measures import MEASURES
 from spladelet.evaluation.report import write_report
-from spladelet.evaluation.runs import Run, read_run, write_run
+from spladelet.evaluation.runs import Run, check_ids, read_run, write_run
 from spladelet.evaluation.tables import to_dict, to_markdown
 
 
@@ -36,20 +43,45 @@ def run_evaluate(options: argparse.Namespace) -> str:
         max_active_dims=options.max_active_dims,
         min_weight=options.min_weight,
     )
+    asked = _experiments(options, settings, name)
     outcomes = []
-    for source in options.collection:
-        for collection in read_collections(source, options.split):
-            runs = _runs(options.run_file, collection)
-            outcome = evaluate(vectors, collection, settings, name=name, runs=runs)
-            if options.save_runs is not None:
-                _save_runs(options.save_runs, outcome)
-            outcomes.append(outcome)
+    for collection, runs in asked:
+        outcome = evaluate(vectors, collection, settings, name=name, runs=runs)
+        if options.save_runs is not None:
+            _save_runs(options.save_runs, outcome)
+        outcomes.append(outcome)
     if options.report is not None:
         write_report(options.report, outcomes, encoder, examples=options.examples, name=name)
     if options.json:
         return json.dumps(to_dict(outcomes, per_query=options.per_query))
     text = to_markdown(outcomes)
     return text if options.report is None else f"{text}\n\nReport: {options.report}"
+
+
+def _experiments(
+    options: argparse.Namespace, settings: Settings, name: str
+) -> list[tuple[Collection, Mapping[str, Run]]]:
+    """Read everything and check it, before hours go into encoding."""
+    collections = [
+        c for source in options.collection for c in read_collections(source, options.split)
+    ]
+    names = [_file_name(collection) for collection in collections]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise InputError(f"two collections are named {twice[0]!r}. Rename a folder.")
+    found = []
+    for collection in collections:
+        runs = _runs(options.run_file, collection)
+        check_experiment(collection, settings, name=name, runs=runs)
+        found.append((collection, runs))
+    if options.save_runs is not None:
+        options.save_runs.mkdir(parents=True, exist_ok=True)
+        for collection in collections:
+            check_ids([*collection.queries, *(document.id for document in collection.documents)])
+    report = options.report
+    if report is not None and (report.is_dir() or not report.parent.is_dir()):
+        raise InputError(f"a report cannot be written to {report}: it is a folder, or in none.")
+    return found
 
 
 def run_fuse(options: argparse.Namespace) -> str:
@@ -114,7 +146,7 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report")
     command.add_argument(
-        "--examples", type=int, default=5, metavar="N", help="wins and losses in it (default: 5)"
+        "--examples", type=_count, default=5, metavar="N", help="wins and losses in it (default: 5)"
     )
     command.add_argument(
         "--save-runs", type=Path, metavar="FOLDER", help="write each SYSTEM/COLLECTION.trec"
@@ -138,11 +170,17 @@ def add_fuse(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _count(value: str) -> int:
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"{value!r}; expected 0 or more")
+    return int(value)
+
+
 def _named_path(value: str) -> tuple[str, Path]:
     name, equals, path = value.partition("=")
     if equals and name and os.sep not in name:
         return name, Path(path)
-    return Path(value).name.removesuffix(".gz").removesuffix(".trec"), Path(value)
+    return Path(value).resolve().name.removesuffix(".gz").removesuffix(".trec"), Path(value)
 
 
 def _runs(given: Sequence[tuple[str, Path]], collection: Collection) -> Mapping[str, Run]:
@@ -157,15 +195,16 @@ def _runs(given: Sequence[tuple[str, Path]], collection: Collection) -> Mapping[
 def _run_file(path: Path, collection: Collection) -> Path:
     if not path.is_dir():
         return path
-    file = path / f"{_file_name(collection)}.trec"
-    if not file.is_file():
-        raise RunError(f"{path} has no {file.name}. A folder of runs has one file a collection.")
-    return file
+    name = f"{_file_name(collection)}.trec"
+    for file in (path / name, path / f"{name}.gz"):
+        if file.is_file():
+            return file
+    raise RunError(f"{path} has no {name}. A folder of runs has one file a collection.")
 
 
 def _save_runs(folder: Path, outcome: Outcome) -> None:
     for system in outcome.systems.values():
-        target = folder / system.name.replace(os.sep, "-")
+        target = folder / system.name
         target.mkdir(parents=True, exist_ok=True)
         write_run(target / f"{_file_name(outcome.collection)}.trec", system.run, system.name)
 

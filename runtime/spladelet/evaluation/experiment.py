@@ -1,7 +1,8 @@
 """An experiment: a model on a test collection, beside a baseline, other runs, and their fusion."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,9 @@ from spladelet.evaluation.measures import (
     MEASURES,
     Comparison,
     Values,
+    check_measures,
     compare,
+    cutoff,
     mean,
     measure,
 )
@@ -128,35 +131,69 @@ def evaluate(
         runs: Other systems' runs, by name.
 
     Raises:
-        InputError: Two systems have one name, or the baseline is none of them.
+        InputError: Two systems have one name, or one that no file can have; the baseline is none
+            of them; a measure is unknown; the collection's queries are not those it judges.
         RunError: A run is of other queries.
         MissingDependencyError: The extra `evaluate` is not installed.
 
     Source: Thakur et al. 2021, https://arxiv.org/abs/2104.08663
     """
-    settings = settings or Settings()
-    others = dict(runs or {})
-    for label, run in others.items():
-        _check_run(label, run, collection)
-    wants_bm25 = settings.baseline == BM25 and BM25 not in others
-    if name in others or (wants_bm25 and name == BM25):
-        raise InputError(f"two systems are named {name!r}. Rename a run's file.")
-    if wants_bm25:
+    settings, others = settings or Settings(), dict(runs or {})
+    check_experiment(collection, settings, name=name, runs=others)
+    if settings.baseline == BM25 and BM25 not in others:
         bm25 = bm25_run(collection.documents, collection.queries, settings.depth + 1)
         others = {BM25: bm25, **others}
-    if settings.baseline is not None and settings.baseline not in others:
-        raise InputError(
-            f"baseline {settings.baseline!r} is none of the runs ({', '.join(others) or 'none'})."
-        )
     model_run, facts = _search(vectors, collection, settings.depth + 1)
     found = {name: model_run, **others}
     if not settings.keep_same_ids:
         found = {label: without_self_matches(run) for label, run in found.items()}
     found = {label: _cut(run, settings.depth) for label, run in found.items()}
     found |= _fuse(name, found, settings)
-    notes = (*collection.notes, *facts.notes, *_same_ids(collection, settings))
+    notes = (
+        *collection.notes,
+        *facts.notes,
+        *_same_ids(collection, settings),
+        *_shallow(settings),
+        *(note for label, run in others.items() for note in _gaps(label, run, collection)),
+    )
     systems = _measure(found, collection, settings)
     return Outcome(collection, systems, settings.baseline, facts.active_dims, facts.dims, notes)
+
+
+def check_experiment(
+    collection: Collection, settings: Settings, *, name: str, runs: Mapping[str, Run]
+) -> None:
+    """Check all that can be checked before anything is encoded; see `evaluate`.
+
+    Raises:
+        InputError: What `evaluate` raises.
+        RunError: Likewise.
+        MissingDependencyError: Likewise.
+    """
+    check_measures(settings.measures)
+    if not collection.queries or collection.queries.keys() != collection.qrels.keys():
+        raise InputError(
+            f"{collection.label} has {len(collection.queries)} queries and judgements of "
+            f"{len(collection.qrels)}; expected the same, and at least one."
+        )
+    systems = [name, *runs]
+    if settings.baseline == BM25 and BM25 not in runs:
+        systems.append(BM25)
+    if settings.fusion is not None:
+        if len(systems) < 2:
+            raise InputError("there is nothing to fuse with. Give a baseline, or a run.")
+        systems += [_fused(name, other) for other in systems[1:]]
+    for system in systems:
+        if not system.isprintable() or Path(system).name != system or system in ("", ".", ".."):
+            raise InputError(f"a system is named {system!r}; expected a name that a file can have.")
+        if systems.count(system) > 1:
+            raise InputError(f"two systems are named {system!r}. Name a run: NAME=PATH.")
+    if settings.baseline is not None and settings.baseline not in systems[1:]:
+        raise InputError(
+            f"baseline {settings.baseline!r} is none of the runs ({', '.join(runs) or 'none'})."
+        )
+    for label, run in runs.items():
+        _check_run(label, run, collection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +244,14 @@ def _fuse(name: str, found: Mapping[str, Run], settings: Settings) -> dict[str, 
     fuse = reciprocal_rank_fusion if settings.fusion == "rrf" else weighted_fusion
     weights = [settings.share, 1 - settings.share]
     return {
-        f"{name} + {other}": _cut(fuse([found[name], run], weights=weights), settings.depth)
+        _fused(name, other): _cut(fuse([found[name], run], weights=weights), settings.depth)
         for other, run in found.items()
         if other != name
     }
+
+
+def _fused(name: str, other: str) -> str:
+    return f"{name} + {other}"
 
 
 def _cut(run: Run, depth: int) -> dict[str, dict[str, float]]:
@@ -228,6 +269,24 @@ def _check_run(label: str, run: Run, collection: Collection) -> None:
             f"run {label!r} has none of the queries of {collection.label} (it has {theirs!r}, the "
             f"collection {ours!r}). Give the run of this collection and split."
         )
+
+
+def _gaps(label: str, run: Run, collection: Collection) -> Iterator[str]:
+    """Say what a run lacks, and what it has that the collection does not."""
+    lacking = sum(query not in run for query in collection.queries)
+    if lacking:
+        yield f"queries that run {label!r} does not have, counted as 0: {lacking}"
+    known = {document.id for document in collection.documents}
+    strange = {d for q in collection.queries for d in run.get(q, ()) if d not in known}
+    if strange:
+        yield f"documents of run {label!r} that are not in the collection: {len(strange)}"
+
+
+def _shallow(settings: Settings) -> Iterator[str]:
+    """Say where fewer documents are found than a measure looks at."""
+    deeper = [m for m in settings.measures if (cutoff(m) or 0) > settings.depth]
+    if deeper:
+        yield f"only {settings.depth} documents a query were found, so {', '.join(deeper)} is lower"
 
 
 def _same_ids(collection: Collection, settings: Settings) -> list[str]:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from spladelet.errors import InputError
 from spladelet.evaluation.runs import Run, ranking
 
+_LARGEST = 1e6
+
 
 def reciprocal_rank_fusion(
     runs: Sequence[Run], *, weights: Sequence[float] | None = None, constant: float = 60.0
@@ -63,7 +65,9 @@ def _min_max(found: dict[str, float]) -> dict[str, float]:
     low, high = min(found.values(), default=0.0), max(found.values(), default=0.0)
     if high == low:
         return dict.fromkeys(found, 1.0)
-    return {document: (score - low) / (high - low) for document, score in found.items()}
+    # Halved before the difference is taken, which might be too large for a float.
+    width = high / 2 - low / 2
+    return {document: (score / 2 - low / 2) / width for document, score in found.items()}
 
 
 def _sum(
@@ -74,8 +78,10 @@ def _sum(
     shares = [1.0] * len(runs) if weights is None else list(weights)
     if not runs or len(shares) != len(runs):
         raise InputError(f"{len(runs)} runs came with {len(shares)} weights; give one for each.")
-    if not all(0 <= share < float("inf") for share in shares) or not sum(shares):
-        raise InputError(f"weights are {shares}; expected finite numbers, 0 or above, not all 0.")
+    if not all(0 <= share <= _LARGEST for share in shares) or not sum(shares):
+        raise InputError(
+            f"weights are {shares}; expected numbers from 0 to {_LARGEST:g}, not all 0."
+        )
     fused: dict[str, dict[str, float]] = {}
     for run, share in zip(runs, shares, strict=True):
         for query, found in run.items():

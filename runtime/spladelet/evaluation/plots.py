@@ -1,6 +1,7 @@
 """The report's plots, as SVG text. Needs matplotlib (extra `evaluate`); touches no global state."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelet import extras
-from spladelet.evaluation.collection import Qrels
 from spladelet.evaluation.experiment import Outcome
+from spladelet.evaluation.grades import Qrels
 from spladelet.evaluation.runs import Run, ranking
 from spladelet.evaluation.tables import measure_name
 
@@ -38,7 +39,7 @@ def measures_plot(outcome: Outcome) -> str:
             figures = list(system.figures().values())
             places = np.arange(len(names)) + (i - (len(systems) - 1) / 2) * width
             color = _colors(outcome)[i]
-            bars = axes.bar(places, figures, width * 0.92, color=color, label=system.name)
+            bars = axes.bar(places, figures, width * 0.92, color=color, label=_label(system.name))
             if len(systems) <= 3:
                 axes.bar_label(bars, fmt="%.2f", fontsize=8, color="#444")
         axes.set_xticks(np.arange(len(names)), [measure_name(name) for name in names])
@@ -93,7 +94,7 @@ def recall_plot(outcome: Outcome) -> str:
     def draw(axes: Any) -> None:  # noqa: ANN401
         for system, color in zip(outcome.systems.values(), _colors(outcome), strict=True):
             curve = _recall(system.run, outcome.collection.qrels, depths)
-            axes.plot(depths, curve, color=color, label=system.name, linewidth=1.8)
+            axes.plot(depths, curve, color=color, label=_label(system.name), linewidth=1.8)
         axes.set_xscale("log")
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("first k documents")
@@ -137,10 +138,17 @@ def _colors(outcome: Outcome) -> Sequence[str]:
     ]
 
 
+def _label(name: str) -> str:
+    """Keep matplotlib from reading a name as a formula, or hiding it."""
+    escaped = name.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
+
+
 def _svg(draw: Any, size: tuple[float, float]) -> str:  # noqa: ANN401
     matplotlib = extras.load("matplotlib", "evaluate", "a report with plots")
     figures = extras.load("matplotlib.figure", "evaluate", "a report with plots")
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser has it; text stays text
         figure = figures.Figure(figsize=size, layout="constrained")
         draw(figure.subplots())
         target = io.StringIO()

@@ -1,7 +1,6 @@
 """The report: one HTML file with tables, plots, and queries to look at. Opens without a network."""
 
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from spladelet import extras
 from spladelet._version import __version__
+from spladelet.atomic import replacing
 from spladelet.display import snippet
 from spladelet.encoder import Encoder
 from spladelet.evaluation import plots, tables
@@ -52,22 +52,23 @@ def write_report(
         version=__version__,
         sections=[_section(outcome, encoder, examples) for outcome in outcomes],
         means=_means(outcomes),
+        sources={entry.system: entry.url for entry in tables.published()},
     )
-    target = Path(path)
-    aside = target.with_name(f"{target.name}-{secrets.token_hex(8)}.tmp")
-    try:
-        aside.write_text(page, encoding="utf-8")
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(Path(path)) as file:
+        file.write(page.encode("utf-8", "replace"))
 
 
 def _means(outcomes: Sequence[Outcome]) -> Mapping[str, Any] | None:
     if len(outcomes) < 2:
         return None
     means = tables.averages(outcomes)
-    measures = [tables.measure_name(m) for m in next(iter(means.values()))]
-    return {"measures": measures, "rows": {n: list(v.values()) for n, v in means.items()}}
+    measures = [tables.measure_name(m) for m in outcomes[0].model.values]
+    first = next(iter(outcomes[0].model.values))
+    return {
+        "measures": measures,
+        "rows": {n: list(v.values()) for n, v in means.items()},
+        "published": tables.published_means(outcomes, first),
+    }
 
 
 def _section(outcome: Outcome, encoder: Encoder, examples: int) -> Mapping[str, Any]:
@@ -88,7 +89,7 @@ def _section(outcome: Outcome, encoder: Encoder, examples: int) -> Mapping[str, 
             }
             for system in outcome.systems.values()
         ],
-        "published": tables.published_for(collection.label, measures[0]),
+        "published": tables.published_for(collection.label, measures[0], collection.split),
         "active_dims": outcome.active_dims,
         "notes": outcome.notes,
         "measures_plot": plots.measures_plot(outcome),

@@ -6,10 +6,10 @@ trec_eval only the score counts, and equal scores are ranked by falling document
 
 import math
 import os
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from spladelet.atomic import replacing
 from spladelet.documents import read_lines
 from spladelet.errors import RunError
 
@@ -61,29 +61,30 @@ def read_run(path: str | os.PathLike[str]) -> dict[str, dict[str, float]]:
 
 
 def write_run(path: str | os.PathLike[str], run: Run, name: str) -> None:
-    """Write a TREC run file, whole or not at all; scores keep every digit of a float32.
+    """Write a TREC run file, whole or not at all; every digit of a score is kept.
 
     Args:
-        path: The file; its folder must exist.
+        path: The file; its folder must exist. ".gz" is packed.
         run: Query id to document id to score.
         name: The last column; white space becomes "-".
 
     Raises:
-        RunError: An id is empty or has white space in it, which the format cannot hold.
+        RunError: An id is empty or has white space in it, or a score is not finite: the format
+            cannot hold them.
         OSError: The file cannot be written.
     """
     check_ids([*run, *(document for found in run.values() for document in found)])
-    target = Path(path)
-    aside = target.with_name(f"{target.name}-{secrets.token_hex(8)}.tmp")
     tag = "-".join(name.split()) or "spladelet"
-    try:
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
-            for query, found in run.items():
-                for rank, document in enumerate(ranking(found), start=1):
-                    file.write(f"{query} Q0 {document} {rank} {found[document]:.9g} {tag}\n")
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(Path(path)) as file:
+        for query, found in run.items():
+            for rank, document in enumerate(ranking(found), start=1):
+                score = float(found[document])
+                if not math.isfinite(score):
+                    raise RunError(
+                        f"document {document!r} of query {query!r} has score {score}, which run "
+                        "files cannot hold."
+                    )
+                file.write(f"{query} Q0 {document} {rank} {score!r} {tag}\n".encode())
 
 
 def check_ids(ids: Iterable[str]) -> None:

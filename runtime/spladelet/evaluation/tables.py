@@ -8,6 +8,23 @@ from importlib.resources import files
 from spladelet.evaluation.experiment import Outcome, System
 from spladelet.evaluation.measures import Comparison
 
+# The sets of BEIR that anybody may download, which most papers take the mean of.
+BEIR_13 = (
+    "arguana",
+    "climate-fever",
+    "dbpedia-entity",
+    "fever",
+    "fiqa",
+    "hotpotqa",
+    "nfcorpus",
+    "nq",
+    "quora",
+    "scidocs",
+    "scifact",
+    "trec-covid",
+    "webis-touche2020",
+)
+_MEAN_OF_13 = "BEIR-13"
 _NAMES = {"RR": "MRR", "R": "Recall", "AP": "MAP"}
 
 
@@ -38,14 +55,36 @@ def published() -> list[Published]:
     return [Published(**entry) for entry in json.loads(text)["figures"]]
 
 
-def published_for(collection: str, measure: str) -> dict[str, float]:
+def published_for(collection: str, measure: str, split: str = "test") -> dict[str, float]:
     """Return system to published figure for a collection; of two sources the first."""
+    if split != "test":
+        return {}
     name = collection.casefold().removeprefix("beir-").removesuffix("-test")
     name = name.replace("cqadupstack-", "cqadupstack/")
     found: dict[str, float] = {}
     for entry in published():
         if entry.measure == measure and name in entry.values:
             found.setdefault(entry.system, entry.values[name])
+    return found
+
+
+def published_means(outcomes: Sequence[Outcome], measure: str) -> dict[str, float]:
+    """Return system to published mean over BEIR's 13 public sets, if these are those.
+
+    A mean that no source states is taken of the 13 figures.
+    """
+    names = {o.collection.label.casefold() for o in outcomes if o.collection.split == "test"}
+    if names != set(BEIR_13):
+        return {}
+    found: dict[str, float] = {}
+    for entry in published():
+        if entry.measure == measure:
+            single = [entry.values[name] for name in BEIR_13 if name in entry.values]
+            mean = entry.values.get(_MEAN_OF_13)
+            if mean is None and len(single) == len(BEIR_13):
+                mean = _mean(single)
+            if mean is not None:
+                found.setdefault(entry.system, mean)
     return found
 
 
@@ -64,6 +103,8 @@ def averages(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
 
     Only systems that ran on every collection are in it.
     """
+    if not outcomes:
+        return {}
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         collection = outcome.collection
@@ -83,9 +124,12 @@ def averages(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
 
 def to_dict(outcomes: Sequence[Outcome], *, per_query: bool = False) -> dict[str, object]:
     """Return everything as JSON's types; `per_query` adds each query's values."""
+    measures = list(outcomes[0].model.values) if outcomes else [""]
     return {
         "collections": [_outcome_dict(outcome, per_query) for outcome in outcomes],
         "mean": averages(outcomes),
+        "published_mean": published_means(outcomes, measures[0]),
+        "sources": {entry.system: entry.url for entry in published()},
     }
 
 
@@ -94,10 +138,12 @@ def to_markdown(outcomes: Sequence[Outcome]) -> str:
     blocks = [_outcome_markdown(outcome) for outcome in outcomes]
     if len(outcomes) > 1:
         means = averages(outcomes)
-        measures = list(next(iter(means.values())))
+        measures = list(outcomes[0].model.values)
         rows = [[name, *(f"{means[name][m]:.4f}" for m in measures)] for name in means]
         several = f"mean of {_count(outcomes)} collections"
         blocks.append(_table([several, *map(measure_name, measures)], rows))
+        if figures := published_means(outcomes, measures[0]):
+            blocks.append(f"Published mean {measure_name(measures[0])}: {_listed(figures)}.")
     return "\n\n".join(blocks)
 
 
@@ -126,7 +172,7 @@ def _outcome_dict(outcome: Outcome, per_query: bool) -> dict[str, object]:  # no
         "systems": {
             name: _system_dict(system, per_query) for name, system in outcome.systems.items()
         },
-        "published": published_for(collection.label, first),
+        "published": published_for(collection.label, first, collection.split),
     }
 
 
@@ -156,12 +202,15 @@ def _outcome_markdown(outcome: Outcome) -> str:
         "",
         _table(header, rows),
     ]
-    figures = published_for(collection.label, measures[0])
+    figures = published_for(collection.label, measures[0], collection.split)
     if figures:
-        known = ", ".join(f"{name} {value:g}" for name, value in figures.items())
-        lines += ["", f"Published {first}: {known}."]
+        lines += ["", f"Published {first}: {_listed(figures)}."]
     lines += [f"\nNote: {note}." for note in outcome.notes]
     return "\n".join(lines)
+
+
+def _listed(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in figures.items())
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

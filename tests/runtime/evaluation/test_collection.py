@@ -2,11 +2,18 @@ import gzip
 import shutil
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from runtime.evaluation.small_collection import DOCUMENTS, QRELS, QUERIES, write_collection
 
-from spladelet.errors import CollectionError, DuplicateIdError, MissingDependencyError
+from spladelet.errors import (
+    CollectionError,
+    DuplicateIdError,
+    InputError,
+    MissingDependencyError,
+    RecordError,
+)
 from spladelet.evaluation import demo_collection, read_collections
 
 
@@ -91,6 +98,11 @@ def test_another_split_by_name(collection_folder):
         ("qrels/test.tsv", "1\tcat\n", "whole number"),
         ("qrels/test.tsv", "1\tcat\t1\n1\tcat\t2\n", "grade 2, an earlier line 1"),
         ("qrels/test.tsv", "8\tcat\t1\n", "none of the 1 judged queries"),
+        ("qrels/test.tsv", "1\tgone\t1\n", "none of the 1 judged documents"),
+        ("corpus.jsonl", "", "none of the 3 judged documents|is among the 0 documents"),
+        ("corpus.jsonl", '{"id": "cat", "text": "a"}', 'line 1 has no "_id"'),
+        ("queries.jsonl", '{"text": "a"}', 'line 1 has no "_id"'),
+        ("corpus.jsonl", '{"_id": "\\ud800", "text": "a"}', "which is no text"),
     ],
 )
 def test_what_is_missing_or_broken_is_named(collection_folder, name, text, message):
@@ -159,6 +171,8 @@ def test_a_set_of_ir_datasets_is_read_as_title_and_text(monkeypatch):
         qrels_iter=lambda: [qrel("q1", "d1", 1, "0")],
     )
     monkeypatch.setattr(ir_datasets, "load", lambda name: made)
+    (part,) = read_collections("beir/cqadupstack/android")
+    assert (part.part_of, part.name) == ("cqadupstack", "android")
     (collection,) = read_collections("beir/made/test")
     assert collection.name == "beir-made-test"
     assert collection.documents[0].content == "A title A text."
@@ -177,3 +191,62 @@ def test_a_folder_named_demo_comes_before_the_built_in_one(tmp_path, monkeypatch
     write_collection(tmp_path / "demo")
     monkeypatch.chdir(tmp_path)
     assert len(read("demo").documents) == 4
+
+
+@pytest.mark.parametrize("text", ["cat\tA cat purrs.", '[{"_id": "cat", "text": "A cat."}]'])
+def test_lines_that_are_no_json_objects_are_refused(collection_folder, text):
+    (collection_folder / "corpus.jsonl").write_text(text)
+    with pytest.raises(RecordError, match="line 1 is"):
+        read(collection_folder)
+
+
+def test_beirs_id_is_the_one_with_the_underscore(collection_folder):
+    file = collection_folder / "corpus.jsonl"
+    file.write_text(file.read_text().replace('{"_id"', '{"id": 17, "_id"'))
+    assert [d.id for d in read(collection_folder).documents] == list(DOCUMENTS)
+
+
+def test_grades_too_large_to_be_any(collection_folder):
+    (collection_folder / "qrels" / "test.tsv").write_text("1\tcat\t99999999999\n")
+    with pytest.raises(InputError, match="expected at most 1000"):
+        read(collection_folder)
+
+
+def test_a_zip_of_a_collection_in_parts(tmp_path):
+    for part in ("android", "unix"):
+        write_collection(tmp_path / "all" / "cqadupstack" / part)
+    (tmp_path / "all" / "__MACOSX").mkdir()
+    archive = shutil.make_archive(str(tmp_path / "download"), "zip", tmp_path / "all")
+    assert [c.label for c in read_collections(archive)] == [
+        "cqadupstack/android",
+        "cqadupstack/unix",
+    ]
+
+
+def test_one_part_alone_still_says_of_what(tmp_path):
+    write_collection(tmp_path / "cqadupstack" / "android")
+    (collection,) = read_collections(tmp_path / "cqadupstack")
+    assert collection.label == "cqadupstack/android"
+
+
+def test_a_header_may_follow_blank_lines_and_have_other_names(collection_folder):
+    (collection_folder / "qrels" / "test.tsv").write_text("\n\nquery_id doc_id rel\n1 cat 1\n")
+    assert read(collection_folder).qrels == {"1": {"cat": 1}}
+
+
+def test_an_encrypted_zip_is_an_error(tmp_path, collection_folder):
+    archive = shutil.make_archive(str(tmp_path / "small"), "zip", collection_folder)
+    data = bytearray(Path(archive).read_bytes())
+    for mark, flag in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.find(mark)
+        while at >= 0:
+            data[at + flag] |= 1
+            at = data.find(mark, at + 4)
+    (tmp_path / "secret.zip").write_bytes(data)
+    with pytest.raises(InputError, match=r"cannot read .*password"):
+        read_collections(tmp_path / "secret.zip")
+
+
+def test_nothing_is_no_collection():
+    with pytest.raises((CollectionError, MissingDependencyError)):
+        read_collections("")

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 
 import pytest
@@ -76,13 +77,16 @@ def test_runs_are_fused(capsys, tmp_path):
         (["--share", "2"], "share is 2.0"),
         (["--split", "dev"], "its splits are test"),
         (["--run", "none.trec"], "cannot read none.trec"),
-        (["--report", "no/such/folder/report.html"], "No such file or directory"),
+        (["--report", "no/such/folder/report.html"], "it is a folder, or in none"),
+        (["--report", "."], "it is a folder, or in none"),
+        (["--run", ".."], "no such|has no|expected"),
+        (["--save-runs", "/dev/null"], "exists"),
     ],
 )
 def test_what_is_wrong_is_said(capsys, collection_folder, arguments, message):
     status, out, err = run(capsys, "evaluate", collection_folder, *arguments)
     assert status == 1
-    assert message in err
+    assert re.search(message, err)
     assert out == ""
 
 
@@ -108,3 +112,23 @@ def test_a_second_evaluation_reads_the_vectors(capsys, collection_folder, tmp_pa
     assert len(written) == 2
     run(capsys, "evaluate", collection_folder)
     assert {f: f.stat().st_mtime_ns for f in (tmp_path / "vectors").rglob("*.npz")} == written
+
+
+def test_collections_of_one_name_are_refused(capsys, tmp_path):
+    from runtime.evaluation.small_collection import write_collection
+
+    folders = [write_collection(tmp_path / part / "set") for part in "ab"]
+    status, _, err = run(capsys, "evaluate", *folders)
+    assert status == 1
+    assert "two collections are named 'set'" in err
+
+
+def test_runs_cannot_be_saved_outside_their_folder(capsys, collection_folder, tmp_path):
+    write_run(tmp_path / "z.trec", {"1": {"cat": 1.0}}, "z")
+    status, _, err = run(
+        capsys, "evaluate", collection_folder, "--run", f"..={tmp_path / 'z.trec'}",
+        "--save-runs", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 1
+    assert "a system is named '..'" in err
+    assert not (tmp_path / "small.trec").exists()

@@ -56,7 +56,7 @@ def test_bm25_is_lucenes_formula(demo, outcome):
     import Stemmer
     from bm25s.stopwords import STOPWORDS_EN
 
-    stemmer = Stemmer.Stemmer("english")
+    stemmer = Stemmer.Stemmer("porter")
 
     def words(text):
         kept = [w for w in _words(text.lower()) if w not in STOPWORDS_EN]
@@ -83,7 +83,7 @@ def test_bm25_is_lucenes_formula(demo, outcome):
 def _words(text):
     import re
 
-    return re.findall(r"\b\w\w+\b", text)
+    return re.findall(r"\b\w+\b", text)
 
 
 def test_the_model_comes_first_then_the_baseline_then_their_fusion(outcome):
@@ -184,3 +184,47 @@ def test_settings_that_make_no_sense(settings):
 def test_depth_bounds_every_system(vectors, demo):
     found = evaluate(vectors, demo, Settings(depth=3, fusion="rrf"))
     assert max(len(f) for s in found.systems.values() for f in s.run.values()) == 3
+
+
+def run_of(collection, score=1.0):
+    return {query: {collection.documents[0].id: score} for query in collection.queries}
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\nb", "a\x00b", "\ud800"])
+def test_names_that_no_file_can_have_are_refused(vectors, demo, name):
+    with pytest.raises(InputError, match="expected a name that a file can have"):
+        evaluate(vectors, demo, runs={name: run_of(demo)})
+
+
+def test_a_run_with_the_name_of_a_fusion_is_refused(vectors, demo):
+    runs = {"spladelet + bm25": run_of(demo)}
+    with pytest.raises(InputError, match=r"two systems are named 'spladelet \+ bm25'"):
+        evaluate(vectors, demo, Settings(fusion="rrf"), runs=runs)
+
+
+def test_there_must_be_something_to_fuse_with(vectors, demo):
+    with pytest.raises(InputError, match="nothing to fuse with"):
+        evaluate(vectors, demo, Settings(baseline=None, fusion="rrf"))
+
+
+def test_what_a_run_lacks_and_what_the_collection_lacks_is_noted(vectors, demo):
+    run = {"question-1": {"gone": 1.0, demo.documents[0].id: 0.5}}
+    notes = "\n".join(evaluate(vectors, demo, runs={"dense": run}).notes)
+    assert "queries that run 'dense' does not have, counted as 0: 39" in notes
+    assert "documents of run 'dense' that are not in the collection: 1" in notes
+
+
+def test_a_depth_below_a_cutoff_is_noted(vectors, demo):
+    found = evaluate(vectors, demo, Settings(depth=50, measures=["nDCG@10", "R@100", "AP"]))
+    assert "only 50 documents a query were found, so R@100 is lower" in found.notes
+
+
+@pytest.mark.parametrize("queries", [{}, {"other": "text"}])
+def test_queries_and_judgements_must_be_of_the_same(vectors, demo, queries):
+    with pytest.raises(InputError, match="expected the same, and at least one"):
+        evaluate(vectors, replace(demo, queries=queries))
+
+
+def test_wrong_measures_are_found_before_anything_is_encoded(demo):
+    with pytest.raises(InputError, match="is unknown"):
+        evaluate(None, demo, Settings(measures=["nope"]))

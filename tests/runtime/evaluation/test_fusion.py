@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from spladelet.errors import InputError
 from spladelet.evaluation import reciprocal_rank_fusion, weighted_fusion
 
-scores = st.floats(-1e6, 1e6, allow_nan=False)
+scores = st.floats(-1e308, 1e308, allow_nan=False)
 runs = st.dictionaries(
     st.sampled_from("qrs"), st.dictionaries(st.sampled_from("abcdef"), scores), max_size=3
 )
@@ -52,7 +52,15 @@ def test_all_that_any_run_found_is_found(fuse, one, other):
 @pytest.mark.parametrize("fuse", [reciprocal_rank_fusion, weighted_fusion])
 @pytest.mark.parametrize(
     ("count", "weights"),
-    [(0, None), (2, [1.0]), (2, [0.0, 0.0]), (2, [1.0, -1.0]), (1, [math.nan]), (1, [math.inf])],
+    [
+        (0, None),
+        (2, [1.0]),
+        (2, [0.0, 0.0]),
+        (2, [1.0, -1.0]),
+        (1, [math.nan]),
+        (1, [math.inf]),
+        (1, [1e308]),
+    ],
 )
 def test_numbers_that_make_no_sense(fuse, count, weights):
     with pytest.raises(InputError, match="weights"):

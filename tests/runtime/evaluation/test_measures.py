@@ -59,7 +59,7 @@ def test_a_query_without_anything_found_counts_as_zero():
     assert values["nDCG@10"] == {"q": 0.0, "r": 0.0}
 
 
-@pytest.mark.parametrize("name", ["nGCD@10", "nDCG@", "import os", "", "nDCG@10)("])
+@pytest.mark.parametrize("name", ["nGCD@10", "nDCG@", "import os", "", "nDCG@10)(", "nDCG@0"])
 def test_an_unknown_measure_is_named(name):
     with pytest.raises(InputError, match="is unknown; expected one such as"):
         measure({"q": {"d": 1.0}}, {"q": {"d": 1}}, [name])
@@ -90,3 +90,38 @@ def test_no_difference_is_no_evidence(values):
 def test_comparing_different_queries_is_an_error():
     with pytest.raises(InputError, match="not the same ones"):
         compare({"a": 1.0}, {"b": 1.0})
+
+
+@pytest.mark.parametrize("name", ["alpha_nDCG@10", "RBP(p=0.5)", "INST", "NERR9@5", "SDCG@3"])
+def test_a_measure_that_needs_what_is_not_here_is_an_error(name):
+    with pytest.raises(InputError, match=r"cannot be computed here|is unknown"):
+        measure({"q": {"d": 1.0}}, {"q": {"d": 1}}, [name])
+
+
+def test_two_names_of_one_measure_are_refused():
+    with pytest.raises(InputError, match=r"measures RR@10 and MRR@10 are the same"):
+        measure({"q": {"d": 1.0}}, {"q": {"d": 1}}, ["RR@10", "MRR@10"])
+
+
+def test_a_negative_grade_is_no_answer():
+    run = {"q": {"spam": 2.0, "answer": 1.0}}
+    values = measure(run, {"q": {"spam": -2, "answer": 1}}, ["nDCG@10", "R@100", "AP"])
+    assert values["nDCG@10"]["q"] == pytest.approx(1 / math.log2(3), abs=1e-6)
+    assert values["R@100"]["q"] == 1.0
+    assert measure(run, {"q": {"spam": -2}}, ["nDCG@10"])["nDCG@10"]["q"] == 0.0
+
+
+@pytest.mark.parametrize("grade", [1001, 2**31, 10**20])
+def test_a_grade_too_large_to_be_one_is_refused(grade):
+    with pytest.raises(InputError, match="expected at most 1000"):
+        measure({"q": {"d": 1.0}}, {"q": {"d": grade}}, ["nDCG@10"])
+
+
+def test_one_query_says_nothing_of_others():
+    found = compare({"a": 1.0}, {"a": 0.0})
+    assert (found.difference, found.low, found.high, found.p_value) == (1.0, -1.0, 1.0, 1.0)
+
+
+def test_equal_differences_warn_nobody():
+    found = compare({"a": 0.5, "b": 0.75}, {"a": 0.25, "b": 0.5})
+    assert found.difference == found.low == found.high == 0.25

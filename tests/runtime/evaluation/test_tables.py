@@ -13,7 +13,7 @@ from spladelet.evaluation import (
     to_markdown,
     write_report,
 )
-from spladelet.evaluation.tables import averages, published_for
+from spladelet.evaluation.tables import BEIR_13, averages, published_for, published_means
 
 pytest.importorskip("ir_measures", reason="needs the extra `evaluate`")
 
@@ -134,3 +134,33 @@ def test_the_same_outcome_gives_the_same_report(outcome, encoder, tmp_path):
     for name in ("one.html", "two.html"):
         write_report(tmp_path / name, [outcome], encoder)
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
+
+
+def test_figures_of_the_test_split_do_not_stand_beside_another(outcome):
+    train = replace(outcome, collection=replace(outcome.collection, split="train"))
+    assert "Published" not in to_markdown([train])
+
+
+def test_the_mean_over_beirs_13_sets_has_published_ones_beside_it(outcome):
+    outcomes = [renamed(outcome, name) for name in BEIR_13]
+    figures = published_means(outcomes, "nDCG@10")
+    assert figures["SPLADE-v3"] == 0.517
+    assert figures["BM25 (title and text as two fields)"] == pytest.approx(0.4477, abs=1e-4)
+    assert "Published mean nDCG@10: " in to_markdown(outcomes)
+    assert to_dict(outcomes)["published_mean"] == figures
+    assert published_means(outcomes[1:], "nDCG@10") == {}
+    assert published_means(outcomes, "R@100") == {}
+
+
+def test_nothing_is_an_empty_answer():
+    assert to_dict([])["collections"] == []
+    assert to_markdown([]) == ""
+
+
+@pytest.mark.parametrize("name", ["$x$", "$\\foo$", "_hidden", "模型", "a & <b>"])
+def test_any_name_can_stand_in_a_report(outcome, encoder, tmp_path, name):
+    systems = {**outcome.systems, name: replace(outcome.systems["bm25"], name=name)}
+    write_report(tmp_path / "r.html", [replace(outcome, systems=systems)], encoder)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "a & <b>" not in page
+    assert page.count("<svg") == 4
