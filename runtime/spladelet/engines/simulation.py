@@ -220,7 +220,8 @@ def _hundredths(vectors: SparseVectors) -> SparseVectors:
 
 def _impacts(vectors: SparseVectors) -> SparseVectors:
     largest = vectors.weights.max(initial=np.float32(1.0))
-    return _changed(vectors, np.rint(vectors.weights / largest * 255) * largest / np.float32(255))
+    rounded = np.rint(vectors.weights / largest * 255) * largest / np.float32(255)
+    return _changed(vectors, rounded.astype(np.float32))
 
 
 def _bytes(ceiling: float, *, fold: bool) -> Change:

@@ -83,7 +83,7 @@ def test_bm25_is_lucenes_formula(demo, outcome):
 def _words(text):
     import re
 
-    return re.findall(r"\b\w+\b", text)
+    return re.findall(r"\b\w\w+\b", text)
 
 
 def test_the_model_comes_first_then_the_baseline_then_their_fusion(outcome):
