@@ -96,11 +96,7 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
 def _locate(checkpoint: str | Path) -> tuple[Path, dict[str, str | None]]:
     folder = Path(checkpoint)
     if _is_folder(folder):
-        return folder, {
-            "checkpoint": folder.resolve().name,
-            "revision": None,
-            "license": _license(folder),
-        }
+        return folder, _origin(folder, folder.resolve().name, None)
     name, _, revision = str(checkpoint).partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
         raise CheckpointError(
@@ -121,7 +117,7 @@ def _locate(checkpoint: str | Path) -> tuple[Path, dict[str, str | None]]:
             f"{name!r} is no folder here, and cannot be had from the hub: {error} If it is gated, "
             "accept its terms there and log in with `hf auth login`."
         ) from error
-    return folder, {"checkpoint": name, "revision": folder.name, "license": _license(folder)}
+    return folder, _origin(folder, name, folder.name)
 
 
 def _is_folder(path: Path) -> bool:
@@ -258,13 +254,24 @@ def _translate(value: object, table: Mapping[str, str], what: str) -> str:
     return table[value]
 
 
-def _license(folder: Path) -> str | None:
-    """Return the licence that the model card's header states."""
+def _origin(folder: Path, checkpoint: str, revision: str | None) -> dict[str, str | None]:
+    """Say where the weights come from; license and language as the model card's header has them."""
+    return {
+        "checkpoint": checkpoint,
+        "revision": revision,
+        "license": _stated(folder, "license"),
+        "language": _stated(folder, "language"),
+    }
+
+
+def _stated(folder: Path, key: str) -> str | None:
+    """Return what the model card's header states, if it is one word."""
     card = folder / "README.md"
     if not card.is_file():
         return None
     header = re.match(r"---\n(.*?)\n---", card.read_text(errors="replace"), re.DOTALL)
-    stated = re.search(r"^license:[ \t]*(\S+)[ \t]*$", header[1], re.MULTILINE) if header else None
+    line = rf"^{key}:[ \t]*(?:\n-[ \t]*)?(\S+)[ \t]*$(?!\n-)"
+    stated = re.search(line, header[1], re.MULTILINE) if header else None
     return stated[1].strip("\"'") if stated else None
 
 

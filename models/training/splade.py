@@ -101,14 +101,16 @@ class Splade:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint in the layout of sentence-transformers' SparseEncoder."""
-        from sentence_transformers import SparseEncoder
+        from sentence_transformers import SparseEncoder, SparseEncoderModelCardData
         from sentence_transformers.sparse_encoder.models import MLMTransformer, SpladePooling
 
         plain = folder / "plain"
         self.bert.save_pretrained(plain)
         self.tokenizer.save_pretrained(plain)
         modules = [MLMTransformer(str(plain), max_seq_length=512), SpladePooling("max")]
-        SparseEncoder(modules=modules, device="cpu").save_pretrained(str(folder))
+        card = SparseEncoderModelCardData(language="en", license="apache-2.0")
+        model = SparseEncoder(modules=modules, device="cpu", model_card_data=card)
+        model.save_pretrained(str(folder))
         for file in plain.iterdir():
             file.unlink()
         plain.rmdir()

@@ -115,7 +115,8 @@ class Description:
         document: Semantics of documents.
         files: Name (with forward slashes, inside the folder) to size and hash.
         query_mode: How queries get their weights; "same": by the documents' graph.
-        source: Where the weights come from: checkpoint, revision, license.
+        source: Where the weights come from: checkpoint, revision, license; and the language that
+            the model was trained on, if it is one.
         quantization: How weights are stored.
         fidelity: How far the graph is from its torch reference, as measured at export.
         exporter: Versions of what made the bundle.

@@ -16,7 +16,7 @@ from pathlib import Path
 from spladelet import Document, Encoder, Index, SparseVector, display, read_documents
 from spladelet._version import __version__
 from spladelet.bundle import Bundle
-from spladelet.encoder import TruncationWarning
+from spladelet.encoder import LanguageWarning, TruncationWarning
 from spladelet.engines import command as handover
 from spladelet.engines import engines
 from spladelet.errors import InputError, SpladeletError
@@ -308,6 +308,7 @@ def _notes() -> Iterator[None]:
     """Show the package's warnings as plain notes."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TruncationWarning)
+        warnings.simplefilter("always", LanguageWarning)
         yield
     for note in caught:
         print(f"note: {note.message}", file=sys.stderr)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from spladelet.bundle import TOKENIZER, Bundle, Description, Semantics
 from spladelet.documents import Document
 from spladelet.errors import BundleGraphError, InputError
+from spladelet.language import is_plainly_not_english
 from spladelet.models import find_bundle
 from spladelet.progress import Progress
 from spladelet.session import GraphSession
@@ -46,6 +47,10 @@ class TruncationWarning(UserWarning):
     """Some texts were longer than the model reads; what came after its limit was ignored."""
 
 
+class LanguageWarning(UserWarning):
+    """Some texts are plainly not in the language that the model was trained on."""
+
+
 class Encoder:
     """A SPLADE model: queries and documents in, sparse vectors out.
 
@@ -63,6 +68,7 @@ class Encoder:
         self.description: Description = bundle.description
         self.fingerprint = bundle.fingerprint
         self._session = GraphSession(bundle, threads or available_cpus())
+        self._is_english = bundle.description.source.get("language") == "en"
         self._query = _Side(bundle, bundle.description.query)
         self._document = _Side(bundle, bundle.description.document)
 
@@ -125,6 +131,7 @@ class Encoder:
         Warns:
             TruncationWarning: Texts were longer than the model reads; `truncated` of the result
                 has their numbers.
+            LanguageWarning: The model knows English only, and texts are plainly not English.
 
         Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086
         """
@@ -193,8 +200,13 @@ class Encoder:
             )
         rows: list[Row] = []
         truncated: list[int] = []
+        foreign: list[int] = []
         with bar:
             for window in _windows(texts):
+                if self._is_english:
+                    foreign += [
+                        len(rows) + i for i, t in enumerate(window) if is_plainly_not_english(t)
+                    ]
                 tokenized = side.tokenizer.tokenize(window)
                 truncated += [len(rows) + i for i, text in enumerate(tokenized) if text.truncated]
                 rows += self._encode_window(tokenized, side, pruning, bar)
@@ -205,6 +217,13 @@ class Encoder:
                 f"cut there (the first is number {truncated[0]})."
             )
             warnings.warn(message, TruncationWarning, stacklevel=3)
+        if foreign:
+            message = (
+                f"{len(foreign)} of {len(rows)} texts are not in English, which is all that this "
+                f"model knows (the first is number {foreign[0]}): expect poor hits. Use a model "
+                "that was trained on their language."
+            )
+            warnings.warn(message, LanguageWarning, stacklevel=3)
         return _stack(rows, self.vocab_size, self.fingerprint, tuple(truncated))
 
     def _encode_window(

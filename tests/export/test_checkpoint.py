@@ -66,7 +66,12 @@ class TestSemantics:
         assert found.name == family
         assert found.family == FAMILIES[family]
         assert found.query == found.document == Semantics("max", "log1p", max_length=512)
-        assert found.source == {"checkpoint": family, "revision": None, "license": None}
+        assert found.source == {
+            "checkpoint": family,
+            "revision": None,
+            "license": None,
+            "language": None,
+        }
 
     @pytest.mark.parametrize(
         ("kind", "pooling", "activation", "max_length"),
@@ -233,9 +238,25 @@ class TestLicense:
         assert read_checkpoint(folder).source["license"] == expected
 
     def test_that_of_a_sparse_encoder_is_found_too(self, edited):
-        folder = edited("bert-max", {"README.md": "---\nlicense: mit\n---\n"})
+        folder = edited("bert-max", {"README.md": "---\nlicense: mit\nlanguage: en\n---\n"})
 
         assert read_checkpoint(folder).source["license"] == "mit"
+        assert read_checkpoint(folder).source["language"] == "en"
+
+    @pytest.mark.parametrize(
+        ("header", "expected"),
+        [
+            ("language: en", "en"),
+            ("language:\n- en", "en"),
+            ("language:\n- en\n- de", None),
+            ("language: [en, de]", None),
+            ("tags: [en]", None),
+        ],
+    )
+    def test_a_language_counts_if_it_is_the_only_one(self, edited, header, expected):
+        folder = edited("bert", {"README.md": f"---\n{header}\n---\n"})
+
+        assert read_checkpoint(folder).source["language"] == expected
 
 
 class TestRefusals:

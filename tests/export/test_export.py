@@ -172,6 +172,7 @@ class TestBundle:
             "checkpoint": "edited",
             "revision": None,
             "license": "cc-by-nc-4.0",
+            "language": None,
         }
         assert description.vocab_size == 300
         assert description.exporter["opset"] == 18

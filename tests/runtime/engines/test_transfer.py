@@ -154,6 +154,7 @@ def test_an_engine_that_never_answers_is_given_up_with_a_clear_message(
 
 
 def test_nobody_listens():
+    pytest.importorskip("elasticsearch", reason="needs elasticsearch (extra `dev`)")
     engine = connect("elasticsearch", "test", url="http://127.0.0.1:9")
     engine.client = engine.client.options(max_retries=0)
     with pytest.raises(EngineUnavailableError, match="See that it runs"):
