@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import encode
+import int8
 import quality
 import search
 from common import RESULTS, markdown_table
@@ -81,6 +82,12 @@ def quality_full() -> str:
     return f"{quality.table(result)}\n\n{_machine(result)}"
 
 
+def int8_full() -> str:
+    """Every collection, and all together."""
+    result = _result("int8")
+    return f"{int8.table(result)}\n\n{_machine(result)}"
+
+
 def _result(name: str) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return loaded
@@ -98,6 +105,7 @@ def _machine(result: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "quality": quality_full,
+    "int8": int8_full,
     "encode": encode_short,
     "encode-full": encode_full,
     "search": search_full,

@@ -28,7 +28,7 @@ from spladelet.bundle import (
     Semantics,
 )
 from spladelet.encoder import TruncationWarning
-from spladelet.evaluation import Collection, demo_collection
+from spladelet.evaluation import Collection, VectorCache, demo_collection
 from spladelet.tokenizer import Tokenizer
 from spladelet_export.card import model_card
 from spladelet_export.checkpoint import Checkpoint, read_checkpoint
@@ -230,7 +230,7 @@ class _Job:
         calibration = self._calibrate(attention, reference, int8)
         collections = int8.collections or [demo_collection()]
         self.report("retrieving with float32, for the gate")
-        gate = Gate(_load(reference), collections)
+        gate = Gate(VectorCache(_load(reference)), collections)
         attempts: list[dict[str, Any]] = []
         bundle = folder / "int8"
         for recipe in RECIPES:
@@ -239,7 +239,7 @@ class _Job:
             graph = quantize(attention, calibration, recipe)
             quantization: dict[str, Any] = {"weights": "int8"}
             written = self._write(bundle, graph, description.vocab_size, quantization)
-            agreement = gate.measure(_load(bundle))
+            agreement = gate.measure(VectorCache(_load(bundle)))
             attempts.append({"recipe": recipe.name, **agreement.to_dict()})
             if agreement.passes(int8.limits):
                 break

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelet import Encoder, Index
-from spladelet.evaluation import Collection, Run, measure
+from spladelet import Index
+from spladelet.evaluation import Collection, Run, VectorCache, measure
 
 _K = 10
 _NDCG = "nDCG@10"
@@ -70,15 +70,15 @@ class Gate:
     """Compares models with one reference, whose retrieval is done once.
 
     Args:
-        reference: The float32 model.
+        reference: The float32 model, maybe with what it encoded before.
         collections: What to ask; queries are pooled over collections.
     """
 
-    def __init__(self, reference: Encoder, collections: Sequence[Collection]) -> None:
+    def __init__(self, reference: VectorCache, collections: Sequence[Collection]) -> None:
         self._collections = collections
         self._runs, self._active_dims = _retrieve(reference, collections)
 
-    def measure(self, model: Encoder) -> Agreement:
+    def measure(self, model: VectorCache) -> Agreement:
         """Run all queries with a model and compare.
 
         Raises:
@@ -109,14 +109,14 @@ class Gate:
         )
 
 
-def _retrieve(encoder: Encoder, collections: Sequence[Collection]) -> tuple[list[Run], float]:
+def _retrieve(model: VectorCache, collections: Sequence[Collection]) -> tuple[list[Run], float]:
     runs: list[Run] = []
     active_dims: list[NDArray[np.int64]] = []
     for collection in collections:
-        vectors = encoder.encode_documents(collection.documents)
+        vectors = model.encode_documents(collection.documents, collection.label)
         active_dims.append(vectors.active_dims)
         index = Index.build(vectors, collection.documents)
-        hits = index.search_many(encoder.encode_queries(collection.queries.values()), _K)
+        hits = index.search_many(model.encode_queries(list(collection.queries.values())), _K)
         found = [{hit.id: hit.score for hit in top} for top in hits]
         runs.append(dict(zip(collection.queries, found, strict=True)))
     return runs, float(np.concatenate(active_dims).mean())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spladelet.evaluation import demo_collection
+from spladelet.evaluation import VectorCache, demo_collection
 from spladelet_export.gate import Agreement, Gate, Limits
 
 
@@ -28,8 +28,8 @@ def test_limits_are_kept_or_not(figures, passes):
 def test_a_model_agrees_with_itself(bundle):
     from spladelet import Encoder
 
-    encoder = Encoder.load(bundle("bert"))
-    figures = Gate(encoder, [demo_collection()]).measure(encoder)
+    vectors = VectorCache(Encoder.load(bundle("bert")))
+    figures = Gate(vectors, [demo_collection()]).measure(vectors)
 
     assert figures.queries == 40
     assert figures.top10_overlap == figures.ndcg_ratio == figures.ndcg_ratio_low == 1.0
