@@ -27,7 +27,7 @@ from spladelet.bundle import (
     FileEntry,
     Semantics,
 )
-from spladelet.encoder import TruncationWarning
+from spladelet.encoder import LanguageWarning, TruncationWarning
 from spladelet.evaluation import Collection, VectorCache, demo_collection
 from spladelet.tokenizer import Tokenizer
 from spladelet_export.card import model_card
@@ -120,7 +120,8 @@ def export_checkpoint(
     tokenizer = source.folder / TOKENIZER
     job = _Job(source, tokenizer, name or source.name, reference, texts, report)
     with _aside(target) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore", TruncationWarning)
+        for kind in (TruncationWarning, LanguageWarning):  # the built-in texts are meant to be odd
+            warnings.simplefilter("ignore", kind)
         return job.run(trunk, int8, folder, target)
 
 
@@ -169,7 +170,8 @@ def fuse_logits(
     reference = LogitsReference(path, words)
     job = _Job(source, words, source.name, reference, (), report)
     with _aside(target) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore", TruncationWarning)
+        for kind in (TruncationWarning, LanguageWarning):  # the built-in texts are meant to be odd
+            warnings.simplefilter("ignore", kind)
         graph = onnx.load(path)
         rename_inputs(graph)
         return job.run(graph, int8, folder, target)

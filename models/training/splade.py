@@ -102,7 +102,7 @@ class Splade:
     def save(self, folder: Path) -> None:
         """Write a checkpoint in the layout of sentence-transformers' SparseEncoder."""
         from sentence_transformers import SparseEncoder, SparseEncoderModelCardData
-        from sentence_transformers.sparse_encoder.models import MLMTransformer, SpladePooling
+        from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladePooling
 
         plain = folder / "plain"
         self.bert.save_pretrained(plain)

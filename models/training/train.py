@@ -101,7 +101,6 @@ def main() -> None:
     """Run a sitting, or finish."""
     options = _options()
     recipe = tomllib.loads(options.recipe.read_text(encoding="utf-8"))
-    options.state.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe["run"]["seed"])
     base = options.base or _pinned_base(recipe["base"])
     sources = read_sources(recipe, options.pairs, options.wordnet)
@@ -132,6 +131,7 @@ class Run:
             splade,
         )
         self.sources = sources
+        folder.mkdir(parents=True, exist_ok=True)
         self.log_file = folder / "log.jsonl"
         self.step = 0
         if not (folder / "state.pt").exists():

@@ -1,0 +1,197 @@
+"""The training recipe on a tiny model: right gradients, resumable, its checkpoint is exported."""
+
+import gzip
+import json
+import random
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra `train`")
+transformers = pytest.importorskip("transformers", reason="needs the extra `train`")
+
+TRAINING = Path(__file__).parents[2] / "models" / "training"
+WORDS = "cat dog bird fish tree rock wind rain snow fire road boat salt milk iron gold".split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def modules():
+    sys.path.insert(0, str(TRAINING))
+    yield
+    sys.path.remove(str(TRAINING))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    (folder / "vocab.txt").write_text("\n".join([*SPECIAL, *WORDS, "."]))
+    tokenizer = transformers.BertTokenizerFast(vocab_file=str(folder / "vocab.txt"))
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(SPECIAL) + len(WORDS) + 1,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    made = tomllib.loads((TRAINING / "recipe.toml").read_text(encoding="utf-8"))
+    made["run"]["held_out"] = 3
+    made["head"] |= {"steps": 5, "texts": 4}
+    made["splade"] |= {
+        "clusters": 2, "cluster_queries": 3, "neighbours": 6, "hard_negatives": 3, "hard_depth": 4,
+        "document_lengths": [16], "query_length": 8, "teacher_length": 16, "every": 2,
+        "trunk_learning_rate": 2e-3, "head_learning_rate": 1e-2, "warmup": 5,
+    }  # fmt: skip
+    made["source"] = [{"name": "one", "share": 0.6}, {"name": "two", "share": 0.4}]
+    return made
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    rng = random.Random(0)
+    for name in ("one", "two"):
+        with gzip.open(folder / f"{name}.jsonl.gz", "wt") as file:
+            for _ in range(24):
+                query = " ".join(rng.choices(WORDS, k=3))
+                row = {"query": query, "passage": f"{query} {' '.join(rng.choices(WORDS, k=6))} ."}
+                file.write(json.dumps(row) + "\n")
+    return folder
+
+
+def start(recipe, base, pairs, state):
+    from pairs import read_sources
+    from splade import Splade
+    from train import Run
+
+    torch.manual_seed(0)
+    return Run(recipe, state, Splade(base), read_sources(recipe, pairs), base)
+
+
+def weights(run):
+    return {name: value.clone() for name, value in run.splade.bert.state_dict().items()}
+
+
+def test_the_heads_gradient_is_autograds(base):
+    from splade import Splade, _MaxHead
+
+    splade = Splade(base)
+    hidden = torch.randn(3, 5, 16, requires_grad=True)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+    decoder = splade.decoder.detach().clone().requires_grad_()
+    bias = torch.randn(len(decoder), requires_grad=True)
+    slopes = torch.randn(3, len(decoder))
+
+    def plain():
+        logits = (hidden @ decoder.T).masked_fill(mask[:, :, None] == 0, -1e9)
+        return torch.log1p(torch.relu(logits.max(1).values + bias))
+
+    def ours():
+        return torch.log1p(torch.relu(_MaxHead.apply(hidden, mask, decoder, bias)))
+
+    assert torch.allclose(ours(), plain(), atol=1e-6)
+    expected = torch.autograd.grad((plain() * slopes).sum(), [hidden, decoder, bias])
+    found = torch.autograd.grad((ours() * slopes).sum(), [hidden, decoder, bias])
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_two_sittings_are_one_long_one(recipe, base, pairs, tmp_path):
+    whole = start(recipe, base, pairs, tmp_path / "whole")
+    for _ in range(6):
+        whole._train_step(1.0)
+    for steps in (2, 4):
+        part = start(recipe, base, pairs, tmp_path / "parts")
+        for _ in range(steps):
+            part._train_step(1.0)
+        part._save()
+    assert part.step == whole.step == 6
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(part)[name]), name
+
+
+def test_what_is_held_out_is_never_trained_on(recipe, pairs):
+    from pairs import read_sources
+
+    for source in read_sources(recipe, pairs):
+        assert len(source.held_out) == 3
+        assert not {*source.held_out} & {*source.pairs}
+
+
+def test_a_batch_seen_again_and_again_is_learned(recipe, base, pairs, tmp_path, monkeypatch):
+    run, losses = start(recipe, base, pairs, tmp_path / "state"), []
+    descend = run._descend
+    monkeypatch.setattr(
+        run, "_descend", lambda loss, scale: losses.append(float(loss)) or descend(loss, scale)
+    )
+    for _ in range(60):
+        run.step = 0  # which batch it is depends on the step's number only
+        run._train_step(1.0)
+    assert losses[-1] < 0.7 * losses[0]
+    run._point("sitting")
+    row = json.loads((tmp_path / "state" / "log.jsonl").read_text().splitlines()[-1])
+    assert 0 < row["mrr"] <= 1
+
+
+def test_finishing_writes_what_the_exporter_takes_and_leaves_the_state(
+    recipe, base, pairs, tmp_path
+):
+    from spladelet import Encoder
+    from spladelet_export.export import export_checkpoint
+
+    pytest.importorskip("sentence_transformers", reason="needs the extra `train`")
+    start(recipe, base, pairs, tmp_path / "state")
+    before = (tmp_path / "state" / "state.pt").read_bytes()
+    run = start(recipe, base, pairs, tmp_path / "state")
+    run.finish(3, tmp_path / "checkpoint")
+    assert (tmp_path / "state" / "state.pt").read_bytes() == before
+    assert (tmp_path / "checkpoint" / "training.jsonl").exists()
+    description = export_checkpoint(tmp_path / "checkpoint", tmp_path / "bundle")
+    assert (description.source["language"], description.source["license"]) == ("en", "apache-2.0")
+    with torch.no_grad():
+        expected = run.splade.encode(["cat dog"], 16)[0]
+    found = Encoder.load(tmp_path / "bundle").encode_document("cat dog")
+    assert found.term_ids.tolist() == torch.nonzero(expected > 0).flatten().tolist()
+    assert found.weights.tolist() == pytest.approx(expected[expected > 0].tolist(), abs=1e-4)
+
+
+def test_sentences_come_out_of_passages(tmp_path):
+    from pairs import _cut_sentences
+
+    filler = "A longer sentence with enough words to stand alone in a passage as text. "
+    claim = "The quick brown fox jumps over the lazy dog today. "
+    found = list(_cut_sentences(filler * 3 + claim + filler * 3, random.Random(0)))
+    assert found
+    for sentence, rest in found:
+        assert len(rest.split()) >= 40
+        assert sentence.strip() in (filler.strip(), claim.strip())
+
+
+def test_wordnet_is_read_by_its_manual(tmp_path):
+    from pairs import _wordnet_pairs
+
+    for part in ("noun", "verb", "adj", "adv"):
+        (tmp_path / f"data.{part}").write_text("  1 This is the licence.\n")
+    (tmp_path / "data.verb").write_text(
+        "  1 This is the licence.\n"
+        "00003431 29 v 02 burp 0 belch_out 0 001 @ 00105333 v 0000 01 + 02 00 | expel gas; "
+        '"it is polite to burp at the table"  \n'
+        "00003500 29 v 01 alone 0 000 01 + 02 00 | only a definition  \n"
+    )
+    found = {pair for seed in range(20) for pair in _wordnet_pairs(tmp_path, random.Random(seed))}
+    assert found == {
+        ("it is polite to burp at the table", "burp, belch out: expel gas"),
+        ("burp", "belch out: expel gas"),
+        ("belch out", "burp: expel gas"),
+    }
