@@ -133,7 +133,7 @@ def test_a_batch_seen_again_and_again_is_learned(recipe, base, pairs, tmp_path, 
     run, losses = start(recipe, base, pairs, tmp_path / "state"), []
     descend = run._descend
     monkeypatch.setattr(
-        run, "_descend", lambda loss, scale: losses.append(float(loss)) or descend(loss, scale)
+        run, "_descend", lambda loss, scale: losses.append(loss.item()) or descend(loss, scale)
     )
     for _ in range(60):
         run.step = 0  # which batch it is depends on the step's number only
