@@ -13,11 +13,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file aside, for bytes, that takes the path's place when all went well.
 
     Whatever goes wrong, what was at the path stays, and nothing is left beside it. A name that
-    ends in ".gz" is packed.
+    ends in ".gz" is packed. A link's target is replaced, not the link; a pipe or device is written
+    to as it is.
 
     Raises:
         OSError: The file cannot be written; its name is the path's.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as device:
+            yield device
+        return
     aside = path.with_name(f"{path.name}-{secrets.token_hex(8)}.tmp")
     try:
         with aside.open("wb") as raw:

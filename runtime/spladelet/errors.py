@@ -18,6 +18,7 @@ SpladeletError
 │   └── IndexWriteError         it could not be saved; what was there before is intact
 ├── EngineError                 an external search engine refused
 │   ├── EngineUnavailableError  it does not answer, or has no room at the moment
+│   ├── EngineRequestError      it refuses what it was sent, as it is
 │   └── EngineMismatchError     its collection holds something else than expected
 ├── ModelMismatchError          vectors of one model met an index, or vectors, of another
 └── MissingDependencyError      an optional package is needed and not installed
@@ -94,6 +95,10 @@ class EngineError(SpladeletError):
 
 class EngineUnavailableError(EngineError):
     """An engine does not answer, or has no room at the moment."""
+
+
+class EngineRequestError(EngineError):
+    """An engine refuses what it was sent, as it is."""
 
 
 class EngineMismatchError(EngineError):

@@ -7,10 +7,14 @@ else (checks, error translation, retries, progress, resuming) is here and in `tr
 
 import json
 import os
+import re
+import secrets
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self, final
 from urllib.parse import urlsplit
 
@@ -19,11 +23,14 @@ from spladelet.engines.payload import Dots, TermNames
 from spladelet.errors import (
     EngineError,
     EngineMismatchError,
+    EngineRequestError,
     EngineUnavailableError,
     InputError,
     ModelMismatchError,
+    SpladeletError,
 )
 from spladelet.index import check_k
+from spladelet.tokenizer import valid_unicode
 from spladelet.vector import SparseVector
 
 VECTOR, TITLE, TEXT, ID = "splade", "title", "text", "document_id"
@@ -40,17 +47,26 @@ class Facts:
         model_name: What people call it; may be empty.
         keys: What terms are called there: "terms" or "ids".
         dots: What became of names with a dot.
+        made: A random name of this collection, which one that is deleted and made anew has not.
     """
 
     vocab_size: int
     model: str | None = None
     model_name: str = ""
     keys: str = "ids"
-    dots: str = "keep"
+    dots: str = "id"
+    made: str = ""
 
     def __str__(self) -> str:
         model = f"model {self.model_name or '?'} ({(self.model or '?')[:12]})"
-        return f"{model}, {self.vocab_size} terms called by {self.keys}, dots {self.dots}"
+        dots = f", dots {self.dots}" if self.keys == "terms" else ""
+        return f"{model}, {self.vocab_size} terms called by {self.keys}{dots}"
+
+    def same_terms(self, other: "Facts") -> bool:
+        """Say whether both call the same terms by the same names."""
+        return (self.vocab_size, self.keys) == (other.vocab_size, other.keys) and (
+            self.keys == "ids" or self.dots == other.dots
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts under a name that says whose they are."""
@@ -121,7 +137,6 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
-    module: ClassVar[str]  # of the official client
     default_url: ClassVar[str]
     is_term_keyed: ClassVar[bool] = False
     default_dots: ClassVar[Dots] = "keep"
@@ -133,8 +148,26 @@ class Engine(ABC):
     def __init__(self, client: Any, collection: str, names: TermNames | None = None) -> None:  # noqa: ANN401
         self.client = client
         self.collection = collection
-        self.names = names or TermNames()
+        self.names = names if names is not None and self.is_term_keyed else TermNames()
         self._known: Facts | None = None
+
+    @classmethod
+    def check_address(cls, address: str) -> None:
+        """Raise InputError unless a client can use an address, and it holds no credentials."""
+        if "@" in address:
+            raise InputError(
+                f"the address of {cls.name} holds a user or a password, which command lines and "
+                "logs would show. Put them into the environment."
+            )
+        try:
+            parts = urlsplit(address)
+            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound:
+            raise InputError(
+                f"the address of {cls.name} is {address!r}; expected one such as {cls.default_url}."
+            )
 
     @classmethod
     @abstractmethod
@@ -143,6 +176,9 @@ class Engine(ABC):
 
     @abstractmethod
     def _create(self, facts: Facts) -> None: ...
+    def _complete(self) -> None:  # noqa: B027 - most need none
+        """Do what else a new collection takes; it may have been done before, or in part."""
+
     @abstractmethod
     def _facts(self) -> "Facts | None": ...
     @abstractmethod
@@ -164,10 +200,16 @@ class Engine(ABC):
     @classmethod
     @abstractmethod
     def _is_transient(cls, error: Exception) -> bool: ...
+    @classmethod
+    @abstractmethod
+    def _is_about_content(cls, error: Exception) -> bool: ...
 
     @final
-    def create(self, facts: Facts) -> None:
+    def create(self, facts: Facts) -> Facts:
         """Make the collection unless it is there already, made by an earlier push of this model.
+
+        Returns:
+            What the collection says of itself: the facts, with a name of this collection alone.
 
         Raises:
             EngineMismatchError: It is there and holds something else.
@@ -177,30 +219,29 @@ class Engine(ABC):
         with self._translated():
             there = self._exists()
         if there:
-            self.check(facts)
+            stored = self.check(facts)
         else:
+            stored = replace(facts, made=secrets.token_hex(8))
             with self._translated():
-                self._create(facts)
+                self._create(stored)
+        with self._translated():
+            self._complete()
+        self._known = stored
+        return stored
 
     @final
-    def check(self, facts: Facts) -> None:
+    def check(self, facts: Facts) -> Facts:
         """Raise EngineMismatchError unless the collection holds this model's vectors."""
         stored = self.facts()
         if stored is None:
-            raise EngineMismatchError(
-                f"{self.name} has {self.collection!r}, and it was not made by spladelet. Choose "
-                "another name, or delete it first."
-            )
-        same_names = (stored.vocab_size, stored.keys, stored.dots) == (
-            facts.vocab_size,
-            facts.keys,
-            facts.dots,
-        )
-        if not same_names or (stored.model and facts.model and stored.model != facts.model):
+            raise self._not_ours()
+        other_model = stored.model and facts.model and stored.model != facts.model
+        if other_model or not stored.same_terms(facts):
             raise EngineMismatchError(
                 f"{self.collection!r} in {self.name} holds vectors of {stored}; these are of "
                 f"{facts}. Use that model and these settings, or another name."
             )
+        return stored
 
     @final
     def facts(self) -> Facts | None:
@@ -235,15 +276,24 @@ class Engine(ABC):
 
         Raises:
             ModelMismatchError: The collection holds another model's vectors.
+            EngineMismatchError: It was not made by spladelet, or calls terms by other names.
             EngineUnavailableError: The engine does not answer.
             EngineError: It refuses.
         """
         check_k(k)
         stored = self._known = self._known or self.facts()
-        if stored is not None and stored.model and query.model and stored.model != query.model:
+        if stored is None:
+            raise self._not_ours()
+        if stored.model and query.model and stored.model != query.model:
             raise ModelMismatchError(
                 f"{self.collection!r} holds vectors of model {stored.model[:12]}, the query is of "
                 f"{query.model[:12]}. Encode queries with the same model."
+            )
+        if not stored.same_terms(self._facts_of(query.vocab_size)):
+            raise EngineMismatchError(
+                f"{self.collection!r} in {self.name} holds vectors of {stored}; this query has "
+                f"{query.vocab_size} terms, called by {self.names.keys}. Open it with the names it "
+                "was pushed with."
             )
         if self.max_query_terms is not None:
             query = query.prune(max_active_dims=self.max_query_terms)
@@ -261,10 +311,18 @@ class Engine(ABC):
 
     @final
     def delete(self) -> None:
-        """Delete the collection, if it is there."""
+        """Delete the collection, if it is there.
+
+        Raises:
+            EngineMismatchError: It was not made by spladelet.
+        """
         with self._translated():
-            self._known = None
-            if self._exists():
+            there = self._exists()
+        if there and self.facts() is None:
+            raise self._not_ours()
+        self._known = None
+        if there:
+            with self._translated():
                 self._delete()
 
     @final
@@ -273,8 +331,21 @@ class Engine(ABC):
         with self._translated():
             self._refresh()
 
+    def _facts_of(self, vocab_size: int) -> Facts:
+        return Facts(vocab_size, keys=self.names.keys, dots=self.names.dots)
+
+    def _not_ours(self) -> EngineMismatchError:
+        return EngineMismatchError(
+            f"{self.name} has {self.collection!r}, and it was not made by spladelet. Choose "
+            "another name, or delete it first."
+        )
+
     def _refuse(self, record: Record) -> str:
         """Say why the engine would not take a document; empty if it would."""
+        for part in ("id", "title", "text"):
+            value = getattr(record.document, part)
+            if valid_unicode(value) != value:
+                return f"its {part} has half of a surrogate pair in it, which is no text"
         size = len(record.document.id.encode())
         if not 0 < size <= self.max_id_bytes:
             return f"its id has {size} bytes; {self.name} takes 1 to {self.max_id_bytes}"
@@ -293,14 +364,39 @@ class Engine(ABC):
     def _translated(cls) -> Iterator[None]:
         try:
             yield
+        except SpladeletError:
+            raise
         except cls._client_errors() as error:
             text = " ".join(str(error).split())[:500]
+            if _is_about_tls(error):
+                raise EngineError(
+                    f"{cls.name} cannot be trusted: {text}. If its certificate is of an authority "
+                    "of your own, give that with --ca-certs."
+                ) from error
             if cls._is_transient(error):
                 raise EngineUnavailableError(
                     f"{cls.name} does not answer, or is busy: {text}. See that it runs, and that "
                     "the address is right."
                 ) from error
-            raise EngineError(f"{cls.name} refuses: {text}") from error
+            kind = EngineRequestError if cls._is_about_content(error) else EngineError
+            raise kind(f"{cls.name} refuses: {text}") from error
+        except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
+            raise EngineError(
+                f"{cls.name} answered something else than expected ({type(error).__name__}: "
+                f"{error}). See that the address is that of a supported version."
+            ) from error
+
+
+def _is_about_tls(error: BaseException) -> bool:
+    """Look for a failed certificate among the causes, which clients wrap in their own errors."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:  # clients do make circles of them
+        if isinstance(cause, ssl.SSLError) or "certificate" in str(cause).casefold():
+            return True
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 _ENGINES: dict[str, type[Engine]] = {}
@@ -336,21 +432,29 @@ def connect(
         collection: The collection's (index's) name there.
         names: What term-keyed engines call terms; None calls them by id.
         url: Its address; None means ELASTICSEARCH_URL and so on, or else the default port here.
-        ca_certs: A file of certificates to trust besides the system's.
+        ca_certs: A file of certificates to trust, in place of the usual ones.
 
     Raises:
-        InputError: There is no such engine, or the address holds a password.
+        InputError: There is no such engine, or a name or the address cannot be used.
         MissingDependencyError: Its client is not installed.
         EngineError: Its client does not come up; some connect at once.
     """
     if engine not in _ENGINES:
         raise InputError(f"engine is {engine!r}; expected one of {', '.join(sorted(_ENGINES))}.")
     kind = _ENGINES[engine]
-    address = url or os.environ.get(f"{engine.upper()}_URL") or kind.default_url
-    if urlsplit(address).password:
+    if not re.fullmatch(r"[^\W_][\w.-]*", collection):
         raise InputError(
-            f"the address of {engine} holds a password, which command lines and logs would show. "
-            f"Put it into the environment: {engine.upper()}_PASSWORD or its like."
+            f"collection is {collection!r}; expected a name of letters, digits, '_', '-' and '.', "
+            "a letter or digit first."
         )
+    address = url or os.environ.get(f"{engine.upper()}_URL") or kind.default_url
+    kind.check_address(address)
+    if ca_certs is not None and not Path(ca_certs).is_file():
+        raise InputError(f"there is no file {ca_certs!r} with certificates.")
     with kind._translated():
-        return kind.connect(collection, names or TermNames(), address, ca_certs)
+        try:
+            return kind.connect(collection, names or TermNames(), address, ca_certs)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, SpladeletError):
+                raise
+            raise InputError(f"{engine} cannot be reached at {address!r}: {error}.") from error

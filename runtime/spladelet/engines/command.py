@@ -2,12 +2,15 @@
 
 import argparse
 import json
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
 from spladelet import Encoder, Index, SparseVectors, display, read_documents
-from spladelet.engines.base import Engine, EngineHit, connect, engines
+from spladelet.engines.base import Engine, EngineHit, Record, connect, engines
 from spladelet.engines.files import FORMATS, convert, seismic_mapping, write_topics
 from spladelet.engines.payload import DOTS, Dots, TermNames
 from spladelet.engines.simulation import Preview, preview, simulations
@@ -15,29 +18,24 @@ from spladelet.engines.transfer import PushReport, push
 from spladelet.errors import EngineError, InputError, ModelMismatchError
 from spladelet.evaluation.collection import read_collections
 from spladelet.evaluation.grades import Qrels
+from spladelet.store import is_index
 
 _SHOWN_FAILURES = 10
 _ALL = "all"
+_WINDOW = 2048  # documents encoded together
 
 
 def run_push(options: argparse.Namespace) -> str:
     """Send an index to an engine; returns what is to be printed."""
-    index = Index.open(options.index)
     kind = engines()[options.engine]
+    if not is_index(options.index):
+        return _push_documents(options, kind)
+    index = Index.open(options.index)
     names = (
         _names(options, index, options.dots or kind.default_dots) if kind.is_term_keyed else None
     )
-    engine = connect(
-        options.engine,
-        options.collection,
-        names=names,
-        url=options.url,
-        ca_certs=options.ca_certs,
-    )
+    engine = _connect(options, names)
     journal = options.journal or Path(f"{options.engine}-{options.collection}.push.json")
-    if options.replace:
-        engine.delete()
-        journal.unlink(missing_ok=True)
     report = push(
         engine,
         index,
@@ -45,6 +43,40 @@ def run_push(options: argparse.Namespace) -> str:
         texts=not options.without_texts,
         journal=None if options.no_journal else journal,
     )
+    return _pushed(options, report, engine)
+
+
+def _push_documents(options: argparse.Namespace, kind: type[Engine]) -> str:
+    """Encode a file of documents and send them as they come, however many they are."""
+    encoder = Encoder.load(options.model, threads=options.threads)
+    dots = options.dots or kind.default_dots
+    names = TermNames(encoder.term, dots) if options.names == "terms" else None
+    engine = _connect(options, names if kind.is_term_keyed else None)
+
+    def records() -> Iterator[Record]:
+        documents = read_documents(sys.stdin if str(options.index) == "-" else options.index)
+        while window := list(islice(documents, _WINDOW)):
+            vectors = encoder.encode_documents(window, progress=False)
+            yield from map(Record, window, vectors)
+
+    report = push(engine, records(), batch_size=options.batch_size, texts=not options.without_texts)
+    return _pushed(options, report, engine)
+
+
+def _connect(options: argparse.Namespace, names: TermNames | None) -> Engine:
+    engine = connect(
+        options.engine,
+        options.collection,
+        names=names,
+        url=options.url,
+        ca_certs=options.ca_certs,
+    )
+    if options.replace:
+        engine.delete()
+    return engine
+
+
+def _pushed(options: argparse.Namespace, report: PushReport, engine: Engine) -> str:
     if options.failures is not None:
         lines = [json.dumps({"id": i, "reason": why}) for i, why in report.failed.items()]
         options.failures.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -78,6 +110,8 @@ def run_preview(options: argparse.Namespace) -> str:
     index = Index.open(options.index)
     encoder = Encoder.load(options.model, threads=options.threads)
     texts, qrels = _queries(options.queries, options.split)
+    if not texts:
+        raise InputError(f"{options.queries} has no queries. Give a file with one a line.")
     vectors = encoder.encode_queries(texts)
     if vectors.model and index.model and vectors.model != index.model:
         raise ModelMismatchError(
@@ -98,29 +132,36 @@ def run_convert(options: argparse.Namespace) -> str:
     count = convert(index, options.format, options.output, names)
     facts: dict[str, object] = {"output": str(options.output), "documents": count}
     if options.format == "opensearch-seismic":
-        facts["index_body"] = seismic_mapping(index.vectors())
+        body = options.output.with_name(f"{options.output.name}.index.json")
+        body.write_text(json.dumps(seismic_mapping(index.vectors())), encoding="utf-8")
+        facts["index_body"] = str(body)
     if options.topics is not None:
         encoder = Encoder.load(options.model, threads=options.threads)
         asked = list(read_documents(options.topics))
         vectors = encoder.encode_queries(query.text for query in asked)
         target = options.output.with_name(f"{options.output.name}.topics.tsv")
         pairs = zip((query.id for query in asked), vectors, strict=True)
-        write_topics(target, pairs, names)
+        facts["queries_without_terms"] = write_topics(target, pairs, names)
         facts["topics"] = str(target)
     if options.json:
         return json.dumps(facts)
     lines = [f"{options.output}: {count} documents for {options.format}"]
     if "index_body" in facts:
-        lines.append(f"make the index with: {json.dumps(facts['index_body'])}")
+        lines.append(f"{facts['index_body']}: the body that makes the index")
     if "topics" in facts:
-        lines.append(f"{facts['topics']}: {len(asked)} queries")
+        left_out = facts["queries_without_terms"]
+        lines.append(
+            f"{facts['topics']}: {len(asked)} queries, without terms: {left_out or 'none'}"
+        )
     return "\n".join(lines)
 
 
 def add_push(command: argparse.ArgumentParser) -> None:
     """Add the arguments of `spladelet push`."""
     command.add_argument("engine", choices=sorted(engines()), help="which engine")
-    command.add_argument("index", type=Path, metavar="INDEX", help="a saved index")
+    command.add_argument(
+        "index", type=Path, metavar="INDEX", help="a saved index, or a file of documents to encode"
+    )
     command.add_argument(
         "--collection", required=True, metavar="NAME", help="the collection or index there"
     )
@@ -168,7 +209,9 @@ def add_convert(command: argparse.ArgumentParser) -> None:
 def add_address(command: argparse.ArgumentParser) -> None:
     """Add where an engine is."""
     command.add_argument("--url", help="its address (default: ENGINE_URL, or its port here)")
-    command.add_argument("--ca-certs", metavar="FILE", help="certificates to trust, too")
+    command.add_argument(
+        "--ca-certs", metavar="FILE", help="certificates to trust, not the usual ones"
+    )
 
 
 def _add_names(command: argparse.ArgumentParser) -> None:
@@ -208,6 +251,8 @@ def _report(report: PushReport, engine: Engine) -> str:
         f"{report.documents} documents"
         + (f", {report.sent} sent now" if report.sent < report.documents else "")
     ]
+    if report.others:
+        lines.append(f"{report.others} other documents are there, too; --replace removes them")
     if report.without_terms:
         lines.append(f"{report.without_terms} have no terms, so nothing finds them")
     shown = list(report.failed.items())[:_SHOWN_FAILURES]

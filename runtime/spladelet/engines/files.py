@@ -6,6 +6,7 @@ Whole numbers are hundredths of weights, rounded, as Anserini and Pyserini have 
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -52,21 +53,30 @@ def write_topics(
     path: str | os.PathLike[str],
     queries: Iterable[tuple[str, SparseVector]],
     names: TermNames | None = None,
-) -> None:
+) -> list[str]:
     """Write queries as Anserini's topics: query id, a tab, each term as often as its weight says.
+
+    Returns:
+        The ids of queries without terms, which are left out: Anserini stops at an empty one.
 
     Raises:
         InputError: A query id or a term's name has white space in it.
         OSError: The file cannot be written.
     """
     called = names or TermNames()
+    empty: list[str] = []
 
     def lines() -> Iterator[bytes]:
         for identity, vector in queries:
-            words = [name for name, n in _impacts(vector, called).items() for _ in range(n)]
+            impacts = _without_spaces(_impacts(vector, called))
+            words = [name for name, count in impacts.items() for _ in range(count)]
+            if not words:
+                empty.append(identity)
+                continue
             yield f"{_without_space(identity)}\t{' '.join(words)}\n".encode()
 
     _write(Path(path), lines())
+    return empty
 
 
 def _vespa(index: Index, names: TermNames) -> Iterator[bytes]:
@@ -86,7 +96,11 @@ def _anserini(index: Index, names: TermNames) -> Iterator[bytes]:
     """JsonVectorCollection; Anserini takes whole numbers and splits names at white space."""
     for document, vector in _rows(index):
         yield _line(
-            {"id": document.id, "contents": document.content, "vector": _impacts(vector, names)}
+            {
+                "id": document.id,
+                "contents": document.content,
+                "vector": _without_spaces(_impacts(vector, names)),
+            }
         )
 
 
@@ -113,7 +127,7 @@ def seismic_mapping(documents: SparseVectors) -> dict[str, object]:
 
     Its default ceiling of 3.0 would cut heavier weights, so the documents' maximum is set.
     """
-    largest = float(documents.weights.max(initial=1.0))
+    largest = float(documents.weights.max(initial=0.0)) or 1.0
     parameters = {"quantization_ceiling_ingest": round(largest + 0.005, 2)}
     vector = {"type": "sparse_vector", "method": {"name": "seismic", "parameters": parameters}}
     properties = {"splade": vector, "title": {"type": "text"}, "text": {"type": "text"}}
@@ -132,7 +146,7 @@ def _pgvector(index: Index, names: TermNames) -> Iterator[bytes]:
         ids, weights = id_keyed(vector)
         cells = ",".join(f"{i + 1}:{w:.9g}" for i, w in zip(ids, weights, strict=True))
         row = [document.id, document.title, document.text, f"{{{cells}}}/{index.vocab_size}"]
-        yield ("\t".join(_copy_text(value) for value in row) + "\n").encode()
+        yield ("\t".join(_copy_text(value) for value in row) + "\n").encode("utf-8", "replace")
 
 
 def _copy_text(value: str) -> str:
@@ -168,6 +182,9 @@ def _ciff(index: Index, names: TermNames) -> Iterator[bytes]:
         if name is not None and present[span].any():
             lists.append((name, span))
     lists.sort(key=lambda item: item[0].encode())
+    for (name, _), (following, _) in pairwise(lists):
+        if name == following:
+            raise InputError(f"two terms are named {name!r}. Call terms by id.")
     lengths = np.zeros(len(index), np.int64)
     np.add.at(lengths, by_term.indices, impacts)
     total = int(impacts.sum())
@@ -238,13 +255,13 @@ def _delimited(message: "Message") -> bytes:  # type: ignore[name-defined]  # no
 
 
 def _impacts(vector: SparseVector, names: TermNames) -> dict[str, int]:
-    """Return `{name: hundredths}` without zeros.
-
-    Raises:
-        InputError: A name has white space in it, where these formats split.
-    """
+    """Return `{name: hundredths}` without zeros."""
     rounded = {n: round(w * IMPACTS_PER_UNIT) for n, w in term_keyed(vector, names).items()}
-    return {_without_space(name): impact for name, impact in rounded.items() if impact > 0}
+    return {name: impact for name, impact in rounded.items() if impact > 0}
+
+
+def _without_spaces(impacts: dict[str, int]) -> dict[str, int]:
+    return {_without_space(name): impact for name, impact in impacts.items()}
 
 
 def _without_space(name: str) -> str:

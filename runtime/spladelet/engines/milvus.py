@@ -26,6 +26,9 @@ from spladelet.engines.payload import TermNames, id_keyed
 from spladelet.vector import SparseVector
 
 _LONGEST = 65_535
+_TRANSIENT = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED")
+_BUSY = (2, 8)  # pymilvus's CONNECT_FAILED and RATE_LIMIT
+_CONTENT = (1, 5, 1100, 1801, 1804)  # unexpected, internal, and invalid parameters and rows
 
 
 @register
@@ -33,10 +36,15 @@ class Milvus(Engine):
     """A collection in Milvus."""
 
     name: ClassVar[str] = "milvus"
-    module: ClassVar[str] = "pymilvus"
     default_url: ClassVar[str] = "http://localhost:19530"
     max_id_bytes: ClassVar[int] = 65_535
     max_text_bytes: ClassVar[int | None] = _LONGEST
+
+    @classmethod
+    def check_address(cls, address: str) -> None:
+        """Raise InputError unless a client can use an address; a path is Milvus Lite's."""
+        if "://" in address or "@" in address:
+            super().check_address(address)
 
     @classmethod
     def connect(cls, collection: str, names: TermNames, url: str, ca_certs: str | None) -> Self:
@@ -58,14 +66,20 @@ class Milvus(Engine):
         schema.add_field(VECTOR, kind.SPARSE_FLOAT_VECTOR)
         schema.add_field(TITLE, kind.VARCHAR, max_length=_LONGEST)
         schema.add_field(TEXT, kind.VARCHAR, max_length=_LONGEST)
-        index = self.client.prepare_index_params()
-        index.add_index(
-            VECTOR,
-            index_type="SPARSE_INVERTED_INDEX",
-            metric_type="IP",
-            params={"inverted_index_algo": "DAAT_MAXSCORE"},
-        )
-        self.client.create_collection(self.collection, schema=schema, index_params=index)
+        self.client.create_collection(self.collection, schema=schema, consistency_level="Strong")
+
+    def _complete(self) -> None:
+        if VECTOR not in self.client.list_indexes(self.collection):
+            index = self.client.prepare_index_params()
+            index.add_index(
+                VECTOR,
+                index_name=VECTOR,
+                index_type="SPARSE_INVERTED_INDEX",
+                metric_type="IP",
+                params={"inverted_index_algo": "DAAT_MAXSCORE"},
+            )
+            self.client.create_index(self.collection, index)
+        self.client.load_collection(self.collection)
 
     def _facts(self) -> Facts | None:
         return Facts.from_text(self.client.describe_collection(self.collection)["description"])
@@ -124,9 +138,21 @@ class Milvus(Engine):
 
     @classmethod
     def _is_transient(cls, error: Exception) -> bool:
-        grpc = extras.load("grpc", cls.name, "Milvus")
-        if isinstance(error, grpc.RpcError):
+        if getattr(error, "retriable", False) or getattr(error, "code", None) in _BUSY:
             return True
-        # pymilvus: 1 is any failure; its client's own codes for no connection and no answer.
-        text = str(error).casefold()
-        return any(word in text for word in ("connect", "unavailable", "timeout", "deadline"))
+        return _grpc_code(error) in _TRANSIENT
+
+    @classmethod
+    def _is_about_content(cls, error: Exception) -> bool:
+        code = getattr(error, "code", None)
+        too_large = _grpc_code(error) == "RESOURCE_EXHAUSTED"
+        return too_large or getattr(error, "is_input_error", False) or code in _CONTENT
+
+
+def _grpc_code(error: BaseException | None) -> str:
+    """Return the name of gRPC's status, of the error or its cause; empty if there is none."""
+    for candidate in (error, getattr(error, "__cause__", None)):
+        code = getattr(candidate, "code", None)
+        if callable(code):
+            return str(getattr(code(), "name", ""))
+    return ""

@@ -22,7 +22,15 @@ from spladelet.engines.base import (
     Written,
     register,
 )
-from spladelet.engines.elasticsearch import bulk_lines, bulk_outcome, hits, stored_facts
+from spladelet.engines.elasticsearch import (
+    CONTENT,
+    TRANSIENT,
+    bulk_lines,
+    bulk_outcome,
+    hits,
+    stored_facts,
+    with_port,
+)
 from spladelet.engines.payload import Dots, TermNames, term_keyed
 from spladelet.errors import InputError
 from spladelet.vector import SparseVector
@@ -35,7 +43,6 @@ class OpenSearch(Engine):
     """An index in OpenSearch."""
 
     name: ClassVar[str] = "opensearch"
-    module: ClassVar[str] = "opensearchpy"
     default_url: ClassVar[str] = "http://localhost:9200"
     is_term_keyed: ClassVar[bool] = True
     default_dots: ClassVar[Dots] = "id"
@@ -62,7 +69,7 @@ class OpenSearch(Engine):
             settings["ca_certs"] = ca_certs
         if user := os.environ.get("OPENSEARCH_USERNAME"):
             settings["http_auth"] = (user, os.environ.get("OPENSEARCH_PASSWORD", ""))
-        return cls(module.OpenSearch([url], **settings), collection, names)
+        return cls(module.OpenSearch([with_port(url)], **settings), collection, names)
 
     def _create(self, facts: Facts) -> None:
         properties = {
@@ -80,11 +87,14 @@ class OpenSearch(Engine):
         return bool(self.client.indices.exists(index=self.collection))
 
     def _write(self, batch: Sequence[Record]) -> Written:
-        return bulk_outcome(self.client.bulk(body=bulk_lines(self.collection, batch, self.names)))
+        lines = bulk_lines(self.collection, batch, self.names)
+        return bulk_outcome(self.client.bulk(body=lines), len(batch))
 
     def _search(self, query: SparseVector, k: int) -> list[EngineHit]:
         weights = term_keyed(query, self.names)
-        scale = max(1.0, max(weights.values(), default=0.0) / _HEAVIEST)
+        if not weights:
+            return []
+        scale = max(1.0, max(weights.values()) / _HEAVIEST)
         tokens = {name: weight / scale for name, weight in weights.items()}
         body = {
             "size": k,
@@ -110,4 +120,8 @@ class OpenSearch(Engine):
     @classmethod
     def _is_transient(cls, error: Exception) -> bool:
         status = getattr(error, "status_code", None)
-        return status in ("N/A", "TIMEOUT", 408, 429, 502, 503, 504)
+        return status in ("N/A", "TIMEOUT", *TRANSIENT)
+
+    @classmethod
+    def _is_about_content(cls, error: Exception) -> bool:
+        return getattr(error, "status_code", None) in CONTENT

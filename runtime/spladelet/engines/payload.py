@@ -71,9 +71,20 @@ def term_keyed(vector: SparseVector, names: TermNames) -> dict[str, float]:
     >>> vector = SparseVector([4, 7], [0.5, 2.0], vocab_size=10)
     >>> term_keyed(vector, TermNames({4: "cat", 7: "purr"}.__getitem__))
     {'purr': 2.0, 'cat': 0.5}
+
+    Raises:
+        InputError: Two terms have one name; or one has a dot in it, and `names` has that an error.
     """
-    named = ((names.name(i), weight) for i, weight in vector.to_dict().items() if weight >= _LEAST)
-    return {name: weight for name, weight in named if name is not None}
+    named: dict[str, float] = {}
+    for term_id, weight in vector.to_dict().items():
+        name = names.name(term_id) if weight >= _LEAST else None
+        if name is not None:
+            if name in named:
+                raise InputError(
+                    f"two terms are named {name!r}, one of them number {term_id}. Call terms by id."
+                )
+            named[name] = weight
+    return named
 
 
 def id_keyed(vector: SparseVector) -> tuple[list[int], list[float]]:

@@ -5,6 +5,7 @@ stands whole in the payload.
 """
 
 import os
+import ssl
 import uuid
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -33,7 +34,6 @@ class Qdrant(Engine):
     """A collection in Qdrant."""
 
     name: ClassVar[str] = "qdrant"
-    module: ClassVar[str] = "qdrant_client"
     default_url: ClassVar[str] = "http://localhost:6333"
     max_id_bytes: ClassVar[int] = 65536
 
@@ -45,7 +45,7 @@ class Qdrant(Engine):
             url=url,
             api_key=os.environ.get("QDRANT_API_KEY"),
             timeout=60,
-            verify=ca_certs or True,
+            verify=ssl.create_default_context(cafile=ca_certs) if ca_certs else True,
             check_compatibility=False,
         )
         return cls(client, collection, names)
@@ -109,11 +109,16 @@ class Qdrant(Engine):
     @classmethod
     def _client_errors(cls) -> tuple[type[Exception], ...]:
         extras.load("qdrant_client", cls.name, "Qdrant")
-        from qdrant_client.http import exceptions
+        from qdrant_client.common.client_exceptions import QdrantException
+        from qdrant_client.http.exceptions import ApiException
 
-        return (exceptions.ApiException,)
+        return (ApiException, QdrantException)
 
     @classmethod
     def _is_transient(cls, error: Exception) -> bool:
         status = getattr(error, "status_code", None)
-        return status is None or status in (408, 429, 502, 503, 504)
+        return status is None or status in (408, 429, 500, 502, 503, 504)
+
+    @classmethod
+    def _is_about_content(cls, error: Exception) -> bool:
+        return getattr(error, "status_code", None) in (400, 413, 422)

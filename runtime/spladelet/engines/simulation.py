@@ -19,6 +19,8 @@ from spladelet.vector import SparseVectors
 _NDCG = "nDCG@10"
 _SEISMIC_FOLD = 32_768
 _SEISMIC_CEILINGS = (3.0, 16.0)  # OpenSearch's defaults for documents and queries
+_SEISMIC_TOP = 10
+_LARGEST_HALF = 65_504.0
 _PRUNE_FREQUENCY, _PRUNE_WEIGHT = 5.0, 0.4  # Elasticsearch's defaults
 
 Change = Callable[[SparseVectors], SparseVectors]
@@ -32,11 +34,13 @@ class Simulation:
         about: What that is, for people.
         documents: Documents' vectors as stored.
         queries: Queries' vectors as asked.
+        ceiling: Heavier weights of documents are clipped.
     """
 
     about: str
     documents: Change
     queries: Change
+    ceiling: float = np.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,10 @@ def simulations(documents: SparseVectors) -> dict[str, Simulation]:
     """Return what can be simulated, by name; ceilings and statistics are taken from `documents`."""
     largest = float(documents.weights.max(initial=0.0))
     ingest, search = _SEISMIC_CEILINGS
-    seismic = "one byte a weight up to {:g} (documents) and {:g} (queries), terms modulo 32,768"
+    seismic = (
+        "one byte a weight up to {:g} (documents) and {:g} (queries), terms modulo 32,768, the 10 "
+        "heaviest of a query; from 1,000,000 documents a segment on, its approximation left out"
+    )
     return {
         "elasticsearch": Simulation("9 significant bits", _nine_bits, _same),
         "elasticsearch-pruned": Simulation(
@@ -87,15 +94,16 @@ def simulations(documents: SparseVectors) -> dict[str, Simulation]:
         "opensearch-seismic": Simulation(
             f"{seismic.format(ingest, search)}, its defaults",
             _bytes(ingest, fold=True),
-            _bytes(search, fold=True),
+            _top_terms(search),
+            ingest,
         ),
         "opensearch-seismic-fitted": Simulation(
-            f"{seismic.format(largest, search)}: the documents' ceiling set to their maximum",
+            f"{seismic.format(largest, search)}; the documents' ceiling is their maximum",
             _bytes(largest, fold=True),
-            _bytes(search, fold=True),
+            _top_terms(search),
         ),
         "qdrant": Simulation("float32 as it is", _same, _same),
-        "qdrant-float16": Simulation("float16", _half, _same),
+        "qdrant-float16": Simulation("float16", _half, _same, _LARGEST_HALF),
         "milvus": Simulation("float32 as it is", _same, _same),
         "vespa": Simulation("bfloat16, documents and queries", _bfloat16, _bfloat16),
         "anserini": Simulation("whole hundredths", _hundredths, _hundredths),
@@ -118,7 +126,7 @@ def preview(
             the order of `queries`.
 
     Raises:
-        InputError: There is no such simulation, or as many judged queries as vectors.
+        InputError: There is no such simulation; or judgements are of more or fewer queries.
     """
     if qrels is not None and len(qrels) != len(queries):
         raise InputError(f"{len(queries)} queries came with judgements of {len(qrels)}.")
@@ -130,7 +138,8 @@ def preview(
     stored, asked = simulation.documents(exact), simulation.queries(queries)
     ids = [index.document(number).id for number in range(len(index))]
     wanted, found = _top(exact, queries, ids, k), _top(stored, asked, ids, k)
-    clipped, lost, change = _damage(exact, stored)
+    lost, change = _damage(exact, stored)
+    clipped = float((exact.weights > simulation.ceiling).mean()) if exact.weights.size else 0.0
     shares = [len({*w} & {*f}) / len(w) if w else 1.0 for w, f in zip(wanted, found, strict=True)]
     same = [list(w) == list(f) for w, f in zip(wanted, found, strict=True)]
     result = Preview(
@@ -160,17 +169,14 @@ def _top(
     return [{ids[hit.number]: hit.score for hit in hits} for hits in index.search_many(queries, k)]
 
 
-def _damage(exact: SparseVectors, stored: SparseVectors) -> tuple[float, float, float]:
-    """Return the shares of weights clipped and lost, and the relative change of all weights."""
+def _damage(exact: SparseVectors, stored: SparseVectors) -> tuple[float, float]:
+    """Return the share of weights lost, and the relative change of all weights."""
     before, after = exact.to_csr(), stored.to_csr()
     kept = after.multiply(before.astype(bool)).tocsr()  # of the terms that were there before
     loss = (before - kept).tocsr()
-    ceiling = float(after.data.max(initial=0.0))
-    # A weight that was heavier than anything stored is now has been clipped.
-    clipped = int((before.data > ceiling * (1 + 1 / 128)).sum())
     count = max(1, exact.weights.size)
     total = max(float(exact.weights.sum()), 1e-9)
-    return clipped / count, 1 - kept.nnz / count, float(np.abs(loss.data).sum()) / total
+    return 1 - kept.nnz / count, float(np.abs(loss.data).sum()) / total
 
 
 def _changed(
@@ -204,8 +210,8 @@ def _nine_bits(vectors: SparseVectors) -> SparseVectors:
 
 
 def _half(vectors: SparseVectors) -> SparseVectors:
-    with np.errstate(over="ignore"):
-        return _changed(vectors, vectors.weights.astype(np.float16).astype(np.float32))
+    weights = np.minimum(vectors.weights, np.float32(_LARGEST_HALF))
+    return _changed(vectors, weights.astype(np.float16).astype(np.float32))
 
 
 def _bfloat16(vectors: SparseVectors) -> SparseVectors:
@@ -215,7 +221,8 @@ def _bfloat16(vectors: SparseVectors) -> SparseVectors:
 
 
 def _hundredths(vectors: SparseVectors) -> SparseVectors:
-    return _changed(vectors, np.rint(vectors.weights * 100) / np.float32(100))
+    rounded = np.rint(vectors.weights * 100) / np.float32(100)
+    return _changed(vectors, rounded.astype(np.float32))
 
 
 def _impacts(vectors: SparseVectors) -> SparseVectors:
@@ -236,6 +243,12 @@ def _bytes(ceiling: float, *, fold: bool) -> Change:
     return change
 
 
+def _top_terms(ceiling: float) -> Change:
+    """A query's ten heaviest terms, one byte each."""
+    kept, rounded = _heaviest(_SEISMIC_TOP), _bytes(ceiling, fold=True)
+    return lambda vectors: rounded(kept(vectors))
+
+
 def _heaviest(count: int) -> Change:
     def change(vectors: SparseVectors) -> SparseVectors:
         rows = [row.prune(max_active_dims=count) for row in vectors]
@@ -248,13 +261,13 @@ def _pruned_like(documents: SparseVectors) -> Change:
     """Drop query terms that are both much more frequent than the average and light."""
     frequency = np.bincount(documents.term_ids, minlength=documents.vocab_size)
     average = frequency.sum() / max(1, np.count_nonzero(frequency))
-    frequent = frequency > _PRUNE_FREQUENCY * average
+    frequent = frequency >= _PRUNE_FREQUENCY * average
 
     def change(queries: SparseVectors) -> SparseVectors:
         rows = np.repeat(np.arange(len(queries)), queries.active_dims)
         best = np.zeros(len(queries), np.float32)
         np.maximum.at(best, rows, queries.weights)
-        light = queries.weights < _PRUNE_WEIGHT * best[rows]
+        light = queries.weights <= np.float32(_PRUNE_WEIGHT) * best[rows]
         dropped = frequent[queries.term_ids] & light
         weights = queries.weights.copy()
         weights[dropped] = 0

@@ -10,15 +10,16 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from spladelet.atomic import replacing
 from spladelet.documents import Document
 from spladelet.engines.base import Engine, Facts, Record, Written
-from spladelet.errors import EngineError, EngineUnavailableError, InputError
+from spladelet.errors import EngineRequestError, EngineUnavailableError, InputError
 from spladelet.index import Index
 from spladelet.progress import Progress
 from spladelet.vector import SparseVectors
@@ -26,7 +27,10 @@ from spladelet.vector import SparseVectors
 Result = TypeVar("Result")
 
 _ATTEMPTS = 8
+_FIRST_ATTEMPTS = 3  # where nothing has been sent yet, nothing is lost by giving up
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+_BYTES_A_BATCH = 8 << 20
+_BYTES_A_TERM = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +41,35 @@ class PushReport:
         documents: How many documents there are.
         sent: How many were sent now; the others had been, by an earlier push.
         failed: Document id to why the engine refused it.
-        without_terms: How many have no terms: they are there, and nothing finds them.
+        without_terms: How many of those sent now have no terms: nothing finds them.
+        others: How many documents are there besides, of earlier pushes.
     """
 
     documents: int
     sent: int
     failed: dict[str, str] = field(default_factory=dict)
     without_terms: int = 0
+    others: int = 0
 
 
 def push(
     engine: Engine,
-    index: Index,
+    source: Index | Iterable[Record],
     *,
     batch_size: int = 500,
     texts: bool = True,
     journal: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> PushReport:
-    """Send an index's documents and vectors to a collection, which is made if it is not there.
+    """Send documents and vectors to a collection, which is made if it is not there.
 
     Args:
         engine: Where to; see `connect`.
-        index: What.
-        batch_size: Documents a request.
+        source: An index; or records, one after the other, for what no index holds.
+        batch_size: Documents a request, at most; long texts make it fewer.
         texts: Whether titles and texts are sent, too.
-        journal: A file that says how far the push came; deleted at its end. None keeps none.
+        journal: For an index, a file that says how far the push came; deleted at its end. None
+            keeps none.
         progress: Draw a progress bar; None means on a terminal.
 
     Returns:
@@ -72,63 +79,123 @@ def push(
         EngineMismatchError: The collection holds something else.
         EngineUnavailableError: The engine does not answer, after several tries. Push again later.
         EngineError: It refuses something that is not about single documents.
-        InputError: `batch_size` is below 1.
+        InputError: `batch_size` is below 1, or records came with a journal.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; expected at least 1.")
-    facts = Facts(
-        index.vocab_size, index.model, index.model_name, engine.names.keys, engine.names.dots
-    )
-    _patiently(lambda: engine.create(facts))
+    if isinstance(source, Index):
+        return _push_index(engine, source, batch_size, texts, journal, progress)
+    if journal is not None:
+        raise InputError("a journal needs an index; records can only be sent again from the start.")
+    records = iter(source)
+    first = next(records, None)
+    if first is None:
+        return PushReport(0, 0)
+    vector = first.vector
+    engine_facts = _facts(engine, vector.vocab_size, vector.model, "")
+    _patiently(lambda: engine.create(engine_facts), _FIRST_ATTEMPTS)
+    log = _Journal(None, "")
+    with Progress(engine.name, None, show=progress) as bar:
+        empty = _send(engine, _shaped(chain([first], records), texts), batch_size, log, bar)
+    return _finish(engine, log, log.done, log.done, empty)
+
+
+def _push_index(
+    engine: Engine,
+    index: Index,
+    batch_size: int,
+    texts: bool,  # noqa: FBT001
+    journal: str | os.PathLike[str] | None,
+    progress: bool | None,  # noqa: FBT001
+) -> PushReport:
+    facts = _facts(engine, index.vocab_size, index.model, index.model_name)
+    stored = _patiently(lambda: engine.create(facts), _FIRST_ATTEMPTS)
     vectors = index.vectors()
-    log = _Journal(journal, _identity(engine, index, vectors, texts) if journal else "")
+    identity = _identity(engine, stored.made, index, vectors, texts) if journal else ""
+    log = _Journal(journal, identity)
     if log.done and _patiently(engine.count) < log.done - len(log.failed):
         log.start_again()  # somebody deleted what an earlier push had sent
     start = log.done
+    records = (Record(index.document(n), vectors[n]) for n in range(start, len(index)))
     with Progress(engine.name, len(index), show=progress) as bar:
         bar.advance(start)
-        for first in range(start, len(index), batch_size):
-            numbers = range(first, min(first + batch_size, len(index)))
-            records = [Record(_document(index, n, texts), vectors[n]) for n in numbers]
-            failed = _deliver(engine, records)
-            log.advance(len(records), {records[i].document.id: why for i, why in failed.items()})
-            bar.advance(len(records))
+        empty = _send(engine, _shaped(records, texts), batch_size, log, bar)
+    return _finish(engine, log, len(index), len(index) - start, empty)
+
+
+def _send(
+    engine: Engine, records: Iterator[Record], batch_size: int, log: "_Journal", bar: Progress
+) -> int:
+    """Send records in batches; returns how many have no terms."""
+    empty = 0
+    for batch in _batches(records, batch_size):
+        failed = _deliver(engine, batch)
+        log.advance(len(batch), {batch[i].document.id: why for i, why in failed.items()})
+        bar.advance(len(batch))
+        empty += sum(not record.vector.active_dims for record in batch)
+    return empty
+
+
+def _finish(engine: Engine, log: "_Journal", total: int, sent: int, empty: int) -> PushReport:
     _patiently(engine.refresh)
+    others = _patiently(engine.count) - (total - len(log.failed))
     log.finish()
-    empty = int((vectors.active_dims == 0).sum())
-    return PushReport(len(index), len(index) - start, dict(log.failed), empty)
+    return PushReport(total, sent, dict(log.failed), empty, max(0, others))
 
 
-def _document(index: Index, number: int, texts: bool) -> Document:  # noqa: FBT001
-    document = index.document(number)
-    return document if texts else Document(document.id, "")
+def _facts(engine: Engine, vocab_size: int, model: str | None, name: str) -> Facts:
+    return Facts(vocab_size, model, name, engine.names.keys, engine.names.dots)
+
+
+def _batches(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
+    """Yield batches of so many documents, or of so many bytes: engines limit a request."""
+    batch: list[Record] = []
+    weight = 0
+    for record in records:
+        document = record.document
+        bytes_ = _BYTES_A_TERM * record.vector.active_dims
+        bytes_ += len(document.text.encode("utf-8", "replace")) + len(document.title)
+        if batch and (len(batch) == size or weight + bytes_ > _BYTES_A_BATCH):
+            yield batch
+            batch, weight = [], 0
+        batch.append(record)
+        weight += bytes_
+    if batch:
+        yield batch
+
+
+def _shaped(records: Iterable[Record], texts: bool) -> Iterator[Record]:  # noqa: FBT001
+    """Leave texts out, unless they are wanted."""
+    for record in records:
+        yield record if texts else Record(Document(record.document.id, ""), record.vector)
 
 
 def _deliver(engine: Engine, records: Sequence[Record]) -> dict[int, str]:
     """Send a batch until each document was taken or refused; returns the refused ones."""
     failed: dict[int, str] = {}
     left = list(range(len(records)))
-    for wait in _waits():
+    waits = _waits(_ATTEMPTS)
+    while True:
         written = _write(engine, [records[i] for i in left])
         failed |= {left[i]: reason for i, reason in written.failed.items()}
         left = [left[i] for i in written.again]
         if not left:
             return failed
+        wait = next(waits, None)
+        if wait is None:
+            raise EngineUnavailableError(
+                f"{engine.name} had no room for {len(left)} documents (the first is "
+                f"{records[left[0]].document.id!r}) in {_ATTEMPTS} tries. Push again later, or "
+                "with a smaller batch size."
+            )
         time.sleep(wait)
-    raise EngineUnavailableError(
-        f"{engine.name} had no room for {len(left)} documents (the first is "
-        f"{records[left[0]].document.id!r}) in {_ATTEMPTS} tries. Push again later, or with a "
-        "smaller batch size."
-    )
 
 
 def _write(engine: Engine, records: Sequence[Record]) -> Written:
     """Write a batch; one that is refused as a whole is halved until the document is found."""
     try:
         return _patiently(lambda: engine.write(records))
-    except EngineUnavailableError:
-        raise
-    except EngineError as error:
+    except EngineRequestError as error:
         if len(records) == 1:
             return Written({0: str(error)})
     middle = len(records) // 2
@@ -139,9 +206,9 @@ def _write(engine: Engine, records: Sequence[Record]) -> Written:
     )
 
 
-def _patiently(action: Callable[[], Result]) -> Result:
+def _patiently(action: Callable[[], Result], attempts: int = _ATTEMPTS) -> Result:
     """Do something, again and again while the engine is unavailable, with longer waits."""
-    waits = _waits()
+    waits = _waits(attempts)
     while True:
         try:
             return action()
@@ -152,17 +219,23 @@ def _patiently(action: Callable[[], Result]) -> Result:
             time.sleep(wait)
 
 
-def _waits() -> Iterator[float]:
+def _waits(attempts: int) -> Iterator[float]:
     """Yield the waits between tries: doubling, and spread so that many clients do not meet."""
-    for attempt in range(_ATTEMPTS - 1):
+    for attempt in range(attempts - 1):
         wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)
         yield wait * random.uniform(0.5, 1.0)
 
 
-def _identity(engine: Engine, index: Index, vectors: SparseVectors, texts: bool) -> str:  # noqa: FBT001
+def _identity(
+    engine: Engine,
+    made: str,
+    index: Index,
+    vectors: SparseVectors,
+    texts: bool,  # noqa: FBT001
+) -> str:
     """Name what is sent where: a journal of anything else is not followed."""
     names = engine.names
-    head = [engine.name, engine.collection, names.keys, names.dots, texts, index.model]
+    head = [engine.name, engine.collection, made, names.keys, names.dots, texts, index.model]
     digest = hashlib.sha256(json.dumps(head).encode())
     for array in (vectors.row_offsets, vectors.term_ids, vectors.weights):
         digest.update(array.tobytes())

@@ -107,6 +107,7 @@ class Lucene(Server):
     """What Elasticsearch and OpenSearch have in common: indices, bulk, FeatureField scores."""
 
     version = "9.1.0"
+    largest = 10 << 20
 
     def __init__(self):
         super().__init__()
@@ -116,6 +117,8 @@ class Lucene(Server):
         parts = [part for part in path.split("/") if part]
         if not parts:
             return 200, {"version": {"number": self.version}, "tagline": "You Know, for Search"}
+        if len(body) > self.largest:
+            raise Refused(413, "too_large", "request entity too large")
         if parts == ["_bulk"]:
             return 200, self.bulk([json.loads(line) for line in body.splitlines()])
         index, action = parts[0], parts[1] if len(parts) > 1 else ""
@@ -125,16 +128,19 @@ class Lucene(Server):
             if method == "HEAD":
                 return 404, {}
             raise Refused(404, "index_not_found_exception", f"no such index [{index}]")
+        return 200, self.act(method, index, action, body)
+
+    def act(self, method, index, action, body):
         stored = self.indices[index]
         if action == "_mapping":
-            return 200, {index: {"mappings": stored["mappings"]}}
+            return {index: {"mappings": stored["mappings"]}}
         if action == "_count":
-            return 200, {"count": len(stored["documents"])}
+            return {"count": len(stored["documents"])}
         if action == "_search":
-            return 200, self.search(stored, json.loads(body))
+            return self.search(stored, json.loads(body))
         if method == "DELETE":
             del self.indices[index]
-        return 200, {"acknowledged": True}
+        return {"acknowledged": True}
 
     def make(self, index, body):
         if index in self.indices:

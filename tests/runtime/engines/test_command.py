@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +56,13 @@ def test_push_to_milvus(capsys, monkeypatch, tmp_path, index_folder, milvus_path
     monkeypatch.setenv("MILVUS_URL", milvus_path)
     status, out, _ = run(capsys, "push", "milvus", index_folder, "--collection", "texts", "--json")
     assert status == 0
-    assert json.loads(out) == {"documents": 3, "sent": 3, "failed": {}, "without_terms": 0}
+    assert json.loads(out) == {
+        "documents": 3,
+        "sent": 3,
+        "failed": {},
+        "without_terms": 0,
+        "others": 0,
+    }
     status, out, _ = run(capsys, "search", "--engine", "milvus", "texts", "kitten")
     assert status == 0
     assert " cat " in out
@@ -136,13 +143,15 @@ def test_convert_for_seismic_says_how_to_make_the_index(capsys, tmp_path, index_
         capsys, "convert", "opensearch-seismic", index_folder, "-o", tmp_path / "bulk", "--json"
     )
     assert status == 0
-    assert "quantization_ceiling_ingest" in json.dumps(json.loads(out)["index_body"])
+    body = json.loads(Path(json.loads(out)["index_body"]).read_text())
+    assert "quantization_ceiling_ingest" in json.dumps(body)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["push", "qdrant", "{none}", "--collection", "x"], "no index"),
+        (["push", "qdrant", "{none}", "--collection", "x"], "cannot read"),
+        (["push", "qdrant", "{index}", "--collection", "*"], "expected a name of letters"),
         (["convert", "vespa", "{index}", "-o", "no/such/folder/x"], "No such file"),
         (["preview", "qdrant", "{index}", "./nothing"], "there is no collection at"),
         (["search", "--engine", "elasticsearch", "x", "q", "--url", "http://a:b@c"], "password"),
@@ -153,3 +162,23 @@ def test_what_is_wrong_is_said(capsys, tmp_path, index_folder, arguments, messag
     status, _, err = run(capsys, *given)
     assert status == 1
     assert message in err
+
+
+def test_a_file_of_documents_is_encoded_and_sent(
+    capsys, monkeypatch, tmp_path, index_folder, elasticsearch_server
+):
+    monkeypatch.chdir(tmp_path)
+    file = index_folder.parent / "documents.jsonl"
+    status, out, _ = run(
+        capsys, "push", "elasticsearch", file, "--collection", "texts",
+        "--url", elasticsearch_server.url,
+    )  # fmt: skip
+    assert (status, out) == (0, "texts in elasticsearch: 3 of 3 documents\n")
+    assert set(elasticsearch_server.indices["texts"]["documents"]) == {"cat", "brake", "jury"}
+
+
+def test_a_file_without_queries_is_no_preview(capsys, tmp_path, index_folder):
+    (tmp_path / "none.txt").write_text("\n")
+    status, _, err = run(capsys, "preview", "qdrant", index_folder, tmp_path / "none.txt")
+    assert status == 1
+    assert "has no queries" in err

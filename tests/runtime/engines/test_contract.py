@@ -143,6 +143,86 @@ def test_a_collection_that_is_not_there_is_an_error(open_engine):
         open_engine("nowhere").search(vector({1: 1.0}))
 
 
+def test_documents_of_earlier_pushes_are_counted(open_engine):
+    engine = open_engine()
+    push(engine, random_index(10))
+    assert push(engine, random_index(4)).others == 6
+
+
+def test_records_need_no_index(open_engine):
+    engine = open_engine()
+    records = (Record(Document(f"r{i}", "text"), vector({i: 1.0})) for i in range(7))
+    report = push(engine, records, batch_size=3)
+    assert (report.documents, report.sent) == (7, 7)
+    assert [hit.id for hit in engine.search(vector({3: 1.0}))] == ["r3"]
+    assert push(engine, iter(())).documents == 0
+
+
+def test_an_id_or_a_text_that_is_no_text_is_named(open_engine):
+    records = [
+        Record(Document("bad", "half \ud83d"), vector({1: 1.0})),
+        Record(Document("good", "whole"), vector({1: 1.0})),
+    ]
+    report = push(open_engine(), records)
+    assert list(report.failed) == ["bad"]
+    assert "half of a surrogate pair" in report.failed["bad"]
+
+
+class Killed(BaseException):
+    """Ends a push as a signal would, past every `except Exception`."""
+
+
+def test_a_push_killed_at_any_call_and_repeated_ends_as_a_clean_one(open_engine):
+    index, query = random_index(12), vector({i: 1.0 for i in range(100)})
+    clean = open_engine("clean")
+    calls = _watch(clean)
+    push(clean, index, batch_size=5)
+    moments = calls[0]
+    assert moments >= 5
+    expected = sorted(clean.search(query, 12), key=_id)
+    for moment in range(moments):
+        engine = open_engine(f"killed{moment}")
+        _watch(engine, kill_at=moment)
+        with pytest.raises(Killed):
+            push(engine, index, batch_size=5)
+        engine = open_engine(f"killed{moment}")
+        assert push(engine, index, batch_size=5).failed == {}
+        assert engine.count() == 12
+        found = sorted(engine.search(query, 12), key=_id)
+        assert [hit.id for hit in found] == [hit.id for hit in expected]
+        scores = [hit.score for hit in expected]  # summed in another order, maybe
+        assert [hit.score for hit in found] == pytest.approx(scores, rel=1e-6)
+
+
+def _watch(engine, kill_at=None):
+    """Count what is asked of the client, and end it all at one call, done or not done by turns."""
+    calls = [0]
+
+    class Watched:
+        def __init__(self, inner):
+            self._inner = inner
+
+        def __getattr__(self, name):
+            found = getattr(self._inner, name)
+            if name == "indices":
+                return Watched(found)
+            if not callable(found):
+                return found
+
+            def call(*args, **kwargs):
+                calls[0] += 1
+                if calls[0] - 1 == kill_at:
+                    if kill_at % 2:
+                        found(*args, **kwargs)
+                    raise Killed
+                return found(*args, **kwargs)
+
+            return call
+
+    engine.client = Watched(engine.client)
+    return calls
+
+
 def test_k_is_checked(open_engine):
     with pytest.raises(InputError, match="k is 0"):
         open_engine().search(vector({1: 1.0}), 0)

@@ -52,11 +52,13 @@ def test_anserinis_topics_repeat_terms(tmp_path):
     path = tmp_path / "topics.tsv"
     write_topics(path, [("1", vector({1: 0.03, 3: 0.02}))], NAMES)
     assert path.read_text() == "1\tcat cat cat purr purr\n"
+    assert write_topics(path, [("1", vector({1: 0.03})), ("2", vector({}))], NAMES) == ["2"]
+    assert path.read_text() == "1\tcat cat cat\n"
     with pytest.raises(InputError, match="white space"):
         write_topics(path, [("1 a", vector({1: 0.03}))], NAMES)
     with pytest.raises(InputError, match="'two words'"):
         write_topics(path, [("1", vector({4: 0.03}))], NAMES)
-    assert path.read_text() == "1\tcat cat cat purr purr\n"
+    assert path.read_text() == "1\tcat cat cat\n"
 
 
 def test_opensearch_seismic_has_ids_as_text(index, tmp_path):

@@ -107,7 +107,7 @@ def test_a_ranking_that_clipping_turns_round_is_seen():
     found = preview("opensearch-seismic", index, queries, qrels=qrels)
     assert found.same_order == 0.0
     assert found.overlap == 1.0
-    assert found.clipped == 2 / 4
+    assert found.clipped == 2 / 4  # 8.0 and 3.5
     assert found.change == pytest.approx((5 + 0.5) / (8 + 0.1 + 3.5 + 2.9), abs=0.01)
     assert found.ndcg_exact == 1.0
     assert found.ndcg == pytest.approx(0.6309, abs=1e-4)
@@ -127,3 +127,26 @@ def test_wrong_arguments():
         preview("solr", index, queries)
     with pytest.raises(InputError, match="judgements of 1"):
         preview("qdrant", index, queries, qrels={"q": {"d0": 1}})
+
+
+def test_what_is_a_little_above_the_ceiling_is_clipped_too():
+    index = small_index([{1: 3.02, 2: 1.0}] * 10)
+    found = preview("opensearch-seismic", index, SparseVectors.from_rows([vector({1: 1.0})], 100))
+    assert found.clipped == 0.5
+
+
+def test_seismic_asks_for_a_querys_ten_heaviest_terms():
+    documents = matrix({i: 1.0 for i in range(30)})
+    found = asked("opensearch-seismic", {i: 1.0 + i / 10 for i in range(30)}, documents)
+    assert sorted(found) == list(range(20, 30))
+
+
+def test_elasticsearchs_pruning_at_its_boundaries():
+    # 9 terms in one document each and one in all 9: the average is 18 / 10, 5 times that is 9
+    documents = matrix(*({0: 1.0, i + 1: 1.0} for i in range(9)))
+    assert asked("elasticsearch-pruned", {0: 0.4, 1: 1.0}, documents) == {1: 1.0}
+    assert asked("elasticsearch-pruned", {0: 0.5, 1: 1.0}, documents) == {0: 0.5, 1: 1.0}
+
+
+def test_float16_has_a_largest_number():
+    assert stored("qdrant-float16", {1: 1e6}) == {1: 65_504.0}
