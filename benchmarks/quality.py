@@ -73,7 +73,7 @@ def measure(encoder: Encoder, collections: Sequence[Collection]) -> dict[str, An
 
 def table(result: Mapping[str, Any]) -> str:
     """Draw one row a collection."""
-    header = ["nDCG@10", "documents", "queries", "BM25", "ours", "ours and BM25", "ours − BM25"]  # noqa: RUF001
+    header = ["nDCG@10", "documents", "queries", "BM25", "ours", "ours and BM25", "difference"]
     header += ["active dims, query", "document"]
     rows = []
     for name, figures in result["collections"].items():
