@@ -150,7 +150,6 @@ def test_convert_for_seismic_says_how_to_make_the_index(capsys, tmp_path, index_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["push", "qdrant", "{none}", "--collection", "x"], "cannot read"),
         (["push", "qdrant", "{index}", "--collection", "*"], "expected a name of letters"),
         (["convert", "vespa", "{index}", "-o", "no/such/folder/x"], "No such file"),
         (["preview", "qdrant", "{index}", "./nothing"], "there is no collection at"),
@@ -182,3 +181,12 @@ def test_a_file_without_queries_is_no_preview(capsys, tmp_path, index_folder):
     status, _, err = run(capsys, "preview", "qdrant", index_folder, tmp_path / "none.txt")
     assert status == 1
     assert "has no queries" in err
+
+
+def test_a_file_that_is_not_there_is_said(capsys, tmp_path, qdrant_server):
+    status, _, err = run(
+        capsys, "push", "qdrant", tmp_path / "none", "--collection", "x",
+        "--url", qdrant_server.url,
+    )  # fmt: skip
+    assert status == 1
+    assert "cannot read" in err

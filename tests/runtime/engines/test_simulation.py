@@ -101,6 +101,7 @@ def test_what_is_exact_changes_nothing():
 
 
 def test_a_ranking_that_clipping_turns_round_is_seen():
+    pytest.importorskip("ir_measures", reason="needs the extra `evaluate`")
     index = small_index([{1: 8.0, 2: 0.1}, {1: 3.5, 2: 2.9}])
     queries = SparseVectors.from_rows([vector({1: 1.0, 2: 1.0})], 100)
     qrels = {"q": {"d0": 1}}

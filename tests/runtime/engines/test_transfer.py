@@ -47,7 +47,7 @@ def state(server):
 @pytest.fixture
 def clean_state(elasticsearch_server):
     """Return what one push without interruption leaves, and how many requests it takes."""
-    push(_engine(elasticsearch_server), random_index(30), batch_size=4)
+    push(_engine(elasticsearch_server), random_index(14), batch_size=4)
     left, count = state(elasticsearch_server), len(elasticsearch_server.requests)
     elasticsearch_server.indices.clear()
     elasticsearch_server.requests.clear()
@@ -70,8 +70,8 @@ def test_a_push_killed_at_any_request_and_repeated_ends_as_a_clean_one(
         engine = _engine(server)
         _kill_at(monkeypatch, engine, moment, carried_out)
         with pytest.raises(Killed):
-            push(engine, random_index(30), batch_size=4, journal=journal)
-        report = push(_engine(server), random_index(30), batch_size=4, journal=journal)
+            push(engine, random_index(14), batch_size=4, journal=journal)
+        report = push(_engine(server), random_index(14), batch_size=4, journal=journal)
         assert state(server) == expected
         assert report.failed == {}
         assert journal is None or not journal.exists()
@@ -143,7 +143,7 @@ def test_a_busy_or_dropped_engine_is_tried_again(elasticsearch_server, clean_sta
         elasticsearch_server.indices.clear()
         faults = [fault if rng.random() < 0.3 else None for _ in range(14)]
         elasticsearch_server.faults[:] = [None, None, None, *faults]  # the first contact is brief
-        push(_engine(elasticsearch_server), random_index(30), batch_size=4)
+        push(_engine(elasticsearch_server), random_index(14), batch_size=4)
         assert state(elasticsearch_server) == clean_state[0]
     assert waits
     assert max(waits) <= 30
