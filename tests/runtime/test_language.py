@@ -74,4 +74,4 @@ def test_a_model_that_states_no_language_does_not(copy_bundle, redescribe):
     encoder = Encoder.load(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        encoder.encode_documents(FOREIGN, progress=False)
+        assert len(encoder.encode_documents(FOREIGN, progress=False)) == len(FOREIGN)

@@ -31,14 +31,38 @@ _OLDEST = (8, 15)
 _PRUNES = ((8, 19), (9, 1))  # versions with pruning in the mapping
 
 
+class LuceneEngine(Engine):
+    """What Elasticsearch and OpenSearch, whose clients differ little, do alike."""
+
+    is_term_keyed: ClassVar[bool] = True
+    max_query_terms: ClassVar[int | None] = 1024  # Lucene's clauses
+
+    def _facts(self) -> Facts | None:
+        return stored_facts(self.client.indices.get_mapping(index=self.collection))
+
+    def _exists(self) -> bool:
+        return bool(self.client.indices.exists(index=self.collection))
+
+    def _count(self) -> int:
+        return int(self.client.count(index=self.collection)["count"])
+
+    def _delete(self) -> None:
+        self.client.indices.delete(index=self.collection)
+
+    def _refresh(self) -> None:
+        self.client.indices.refresh(index=self.collection)
+
+    @classmethod
+    def _is_about_content(cls, error: Exception) -> bool:
+        return getattr(error, "status_code", None) in CONTENT
+
+
 @register
-class Elasticsearch(Engine):
+class Elasticsearch(LuceneEngine):
     """An index in Elasticsearch."""
 
     name: ClassVar[str] = "elasticsearch"
     default_url: ClassVar[str] = "http://localhost:9200"
-    is_term_keyed: ClassVar[bool] = True
-    max_query_terms: ClassVar[int | None] = 1024
 
     @classmethod
     def connect(cls, collection: str, names: TermNames, url: str, ca_certs: str | None) -> Self:
@@ -65,12 +89,6 @@ class Elasticsearch(Engine):
         mappings = {"dynamic": False, "_meta": facts.to_dict(), "properties": properties}
         self.client.indices.create(index=self.collection, mappings=mappings)
 
-    def _facts(self) -> Facts | None:
-        return stored_facts(self.client.indices.get_mapping(index=self.collection))
-
-    def _exists(self) -> bool:
-        return bool(self.client.indices.exists(index=self.collection))
-
     def _write(self, batch: Sequence[Record]) -> Written:
         lines = bulk_lines(self.collection, batch, self.names)
         return bulk_outcome(self.client.bulk(operations=lines), len(batch))
@@ -88,15 +106,6 @@ class Elasticsearch(Engine):
         )
         return hits(found)
 
-    def _count(self) -> int:
-        return int(self.client.count(index=self.collection)["count"])
-
-    def _delete(self) -> None:
-        self.client.indices.delete(index=self.collection)
-
-    def _refresh(self) -> None:
-        self.client.indices.refresh(index=self.collection)
-
     @classmethod
     def _client_errors(cls) -> tuple[type[Exception], ...]:
         module = extras.load("elasticsearch", cls.name, "Elasticsearch")
@@ -106,10 +115,6 @@ class Elasticsearch(Engine):
     def _is_transient(cls, error: Exception) -> bool:
         status = getattr(error, "status_code", None)
         return status is None or status in TRANSIENT
-
-    @classmethod
-    def _is_about_content(cls, error: Exception) -> bool:
-        return getattr(error, "status_code", None) in CONTENT
 
 
 def with_port(url: str) -> str:

@@ -15,7 +15,6 @@ from spladelet.engines.base import (
     TEXT,
     TITLE,
     VECTOR,
-    Engine,
     EngineHit,
     Facts,
     Record,
@@ -23,12 +22,11 @@ from spladelet.engines.base import (
     register,
 )
 from spladelet.engines.elasticsearch import (
-    CONTENT,
     TRANSIENT,
+    LuceneEngine,
     bulk_lines,
     bulk_outcome,
     hits,
-    stored_facts,
     with_port,
 )
 from spladelet.engines.payload import Dots, TermNames, term_keyed
@@ -39,14 +37,12 @@ _HEAVIEST = 64.0
 
 
 @register
-class OpenSearch(Engine):
+class OpenSearch(LuceneEngine):
     """An index in OpenSearch."""
 
     name: ClassVar[str] = "opensearch"
     default_url: ClassVar[str] = "http://localhost:9200"
-    is_term_keyed: ClassVar[bool] = True
     default_dots: ClassVar[Dots] = "id"
-    max_query_terms: ClassVar[int | None] = 1024
 
     @classmethod
     def connect(cls, collection: str, names: TermNames, url: str, ca_certs: str | None) -> Self:
@@ -80,12 +76,6 @@ class OpenSearch(Engine):
         mappings = {"dynamic": False, "_meta": facts.to_dict(), "properties": properties}
         self.client.indices.create(index=self.collection, body={"mappings": mappings})
 
-    def _facts(self) -> Facts | None:
-        return stored_facts(self.client.indices.get_mapping(index=self.collection))
-
-    def _exists(self) -> bool:
-        return bool(self.client.indices.exists(index=self.collection))
-
     def _write(self, batch: Sequence[Record]) -> Written:
         lines = bulk_lines(self.collection, batch, self.names)
         return bulk_outcome(self.client.bulk(body=lines), len(batch))
@@ -104,15 +94,6 @@ class OpenSearch(Engine):
         found = hits(self.client.search(index=self.collection, body=body))
         return [EngineHit(hit.id, hit.score * scale, hit.title, hit.text) for hit in found]
 
-    def _count(self) -> int:
-        return int(self.client.count(index=self.collection)["count"])
-
-    def _delete(self) -> None:
-        self.client.indices.delete(index=self.collection)
-
-    def _refresh(self) -> None:
-        self.client.indices.refresh(index=self.collection)
-
     @classmethod
     def _client_errors(cls) -> tuple[type[Exception], ...]:
         return (extras.load("opensearchpy", cls.name, "OpenSearch").OpenSearchException,)
@@ -121,7 +102,3 @@ class OpenSearch(Engine):
     def _is_transient(cls, error: Exception) -> bool:
         status = getattr(error, "status_code", None)
         return status in ("N/A", "TIMEOUT", *TRANSIENT)
-
-    @classmethod
-    def _is_about_content(cls, error: Exception) -> bool:
-        return getattr(error, "status_code", None) in CONTENT
