@@ -25,12 +25,14 @@ class Source:
     Attributes:
         name: Its name in the recipe.
         share: How often a batch is of it.
+        clusters: How many clusters of queries such a batch has: more where texts are short.
         pairs: Query and passage, to train on.
         held_out: Query and passage, for the curve only.
     """
 
     name: str
     share: float
+    clusters: int
     pairs: list[tuple[str, str]]
     held_out: list[tuple[str, str]]
 
@@ -63,7 +65,8 @@ def read_sources(
             pairs = _read(folder / f"{name}.jsonl.gz")
         rng.shuffle(pairs)
         pairs = pairs[: entry.get("limit")]
-        sources.append(Source(name, entry["share"], pairs[held_out:], pairs[:held_out]))
+        clusters = entry.get("clusters", recipe["splade"]["clusters"])
+        sources.append(Source(name, entry["share"], clusters, pairs[held_out:], pairs[:held_out]))
     return sources
 
 

@@ -68,7 +68,7 @@ class Material:
     ) -> tuple[list[int], list[int]]:
         """Draw queries, in clusters on one subject, and passages: the queries' own come first."""
         chosen: dict[int, None] = {}
-        for seed in rng.integers(len(self.queries), size=settings["clusters"]):
+        for seed in rng.integers(len(self.queries), size=self.source.clusters):
             near = self.query_vectors @ self.query_vectors[seed]
             pool = np.argpartition(-near, settings["neighbours"])[: settings["neighbours"]]
             drawn = rng.choice(pool, settings["cluster_queries"], replace=False)
@@ -83,7 +83,10 @@ class Material:
     ) -> torch.Tensor:
         """Return the teacher's logits, float32[queries, passages]."""
         dense = self.query_vectors[queries] @ self.passage_store.get(passages).T
-        lexical = (self.query_bags[queries] @ self.bm25.passages[passages].T).toarray()
+        bags = self.query_bags[queries]
+        lexical = (bags @ self.bm25.passages[passages].T).toarray()
+        # BM25 is a sum over the query's terms: for a long query it would drown the dense score.
+        lexical /= np.maximum(1, np.diff(bags.indptr) / settings["teacher_terms"])[:, None]
         logits = settings["teacher_dense"] * dense + settings["teacher_bm25"] * lexical
         own = np.arange(len(queries))
         logits[own, own] += settings["teacher_pair"]
@@ -151,6 +154,7 @@ class Run:
 
     def sit(self, minutes: float) -> None:
         """Train at a level learning rate until the time is over."""
+        self._log(kind="recipe", **self.recipe)
         end = time.monotonic() + 60 * minutes
         while time.monotonic() < end:
             self._train_step(1.0)

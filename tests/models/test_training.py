@@ -49,7 +49,8 @@ def recipe():
     made["run"]["held_out"] = 3
     made["head"] |= {"steps": 5, "texts": 4, "bias_shift": 0.0}  # tiny logits would all die
     made["splade"] |= {
-        "clusters": 2, "cluster_queries": 3, "neighbours": 6, "hard_negatives": 3, "hard_depth": 4,
+        "clusters": 2, "teacher_terms": 4,
+        "cluster_queries": 3, "neighbours": 6, "hard_negatives": 3, "hard_depth": 4,
         "document_lengths": [16], "query_length": 8, "teacher_length": 16, "every": 2,
         "trunk_learning_rate": 2e-3, "head_learning_rate": 1e-2, "warmup": 5,
     }  # fmt: skip
