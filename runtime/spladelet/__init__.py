@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spladelet.encoder import Encoder
     from spladelet.explain import Explanation
     from spladelet.index import Hit, Index
+    from spladelet.writer import IndexWriter
 
 __all__ = [
     "Document",
@@ -23,6 +24,7 @@ __all__ = [
     "Explanation",
     "Hit",
     "Index",
+    "IndexWriter",
     "SparseVector",
     "SparseVectors",
     "SpladeletError",
@@ -37,6 +39,7 @@ _HOME = {
     "Explanation": "explain",
     "Hit": "index",
     "Index": "index",
+    "IndexWriter": "writer",
     "read_documents": "documents",
 }
 

@@ -11,9 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 
-from spladelet import Document, Encoder, Index, SparseVector, display, read_documents
+from spladelet import (
+    Document,
+    Encoder,
+    Index,
+    IndexWriter,
+    SparseVector,
+    display,
+    read_documents,
+)
 from spladelet._version import __version__
 from spladelet.bundle import Bundle
 from spladelet.encoder import LanguageWarning, TruncationWarning
@@ -23,6 +32,7 @@ from spladelet.errors import InputError, SpladeletError
 from spladelet.evaluation import command as evaluation
 from spladelet.index import Hit
 from spladelet.models import find_bundle
+from spladelet.segment import KINDS
 from spladelet.store import is_index, verify_index
 
 # Each shares few words, or none, with the document that answers it.
@@ -32,6 +42,8 @@ _QUESTIONS = (
     "Who determines if a defendant committed the crime?",
     "How do I extinguish a blazing skillet?",
 )
+
+_BATCH = 4096  # documents that are encoded before they are written
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,6 +131,51 @@ def _index(options: argparse.Namespace) -> None:
         )
 
 
+def _add(options: argparse.Namespace) -> None:
+    """Add a file's documents a batch at a time, so that neither texts nor vectors pile up."""
+    Index.open(options.index)  # a slip in its name makes no new one
+    encoder = _encoder(options)
+    documents = read_documents(sys.stdin if options.file == "-" else options.file)
+    with IndexWriter(options.index) as writer:
+        before = len(writer)
+        put = writer.upsert if options.replace else writer.add
+        for batch in _batches(documents):
+            put(
+                encoder.encode_documents(
+                    batch,
+                    max_active_dims=options.max_active_dims,
+                    min_weight=options.min_weight,
+                ),
+                batch,
+            )
+        after = len(writer)
+    _report_change(options, {"documents": after, "added": after - before})
+
+
+def _delete(options: argparse.Namespace) -> None:
+    Index.open(options.index)
+    ids = options.id or [line.rstrip("\n") for line in sys.stdin]
+    with IndexWriter(options.index) as writer:
+        deleted, after = writer.delete(ids), len(writer)
+    _report_change(options, {"documents": after, "deleted": deleted})
+
+
+def _compact(options: argparse.Namespace) -> None:
+    before = Index.open(options.index).postings
+    with IndexWriter(options.index) as writer:
+        writer.compact()
+        after = len(writer)
+    now = Index.open(options.index).postings
+    _report_change(options, {"documents": after, "postings": now, "postings gone": before - now})
+
+
+def _report_change(options: argparse.Namespace, counts: dict[str, int]) -> None:
+    if options.json:
+        _print_json({name.replace(" ", "_"): count for name, count in counts.items()})
+    else:
+        print(f"{options.index}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+
+
 def _search(options: argparse.Namespace) -> None:
     encoder = _encoder(options)
     if options.engine is not None:
@@ -130,7 +187,9 @@ def _search(options: argparse.Namespace) -> None:
         index = _build(encoder, options.index, options)
     queries = [d.text for d in _texts(["-"])] if options.query == "-" else [options.query]
     vectors = encoder.encode_queries(queries)
-    hits = index.search_many(vectors, options.k, threads=options.threads)
+    hits = index.search_many(
+        vectors, options.k, min_score=options.min_score, threads=options.threads
+    )
     for query, found in zip(queries, hits, strict=True):
         if options.json:
             _print_json([_hit_json(hit) for hit in found])
@@ -221,7 +280,12 @@ def _build(encoder: Encoder, source: str | Path, options: argparse.Namespace) ->
     vectors = encoder.encode_documents(
         documents, max_active_dims=options.max_active_dims, min_weight=options.min_weight
     )
-    return Index.build(vectors, documents, model_name=encoder.description.name)
+    return Index.build(
+        vectors,
+        documents,
+        model_name=encoder.description.name,
+        weights=options.weights,
+    )
 
 
 def _texts(given: list[str]) -> list[Document]:
@@ -231,10 +295,15 @@ def _texts(given: list[str]) -> list[Document]:
     return [Document(str(number), text) for number, text in enumerate(given, start=1)]
 
 
+def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    while batch := list(islice(documents, _BATCH)):
+        yield batch
+
+
 def _find(index: Index, identity: str) -> Document:
-    for number in range(len(index)):
-        if (document := index.document(number)).id == identity:
-            return document
+    number = index.find(identity)
+    if number is not None:
+        return index.document(number)
     raise InputError(f"the index has no document with id {identity!r}.")
 
 
@@ -271,8 +340,12 @@ def _index_facts(path: str) -> dict[str, object]:
     return {
         "index": path,
         "documents": len(index),
+        "deleted": index.deleted,
+        "segments": index.segments,
         "postings": index.postings,
-        "active_dims": round(index.postings / len(index), 1) if len(index) else 0.0,
+        "weights": index.weights,
+        "bytes_per_posting": round(index.bytes_per_posting, 2),
+        "active_dims": round(index.postings / max(len(index) + index.deleted, 1), 1),
         "size_mb": round(size / 1e6, 1),
         "vocab_size": index.vocab_size,
         "model": index.model_name,
@@ -295,7 +368,13 @@ def _print_facts(facts: dict[str, object], options: argparse.Namespace) -> None:
 
 
 def _hit_json(hit: Hit) -> dict[str, object]:
-    return {"id": hit.id, "score": hit.score, "title": hit.title, "text": hit.text}
+    return {
+        "id": hit.id,
+        "score": hit.score,
+        "error": hit.error,
+        "title": hit.title,
+        "text": hit.text,
+    }
 
 
 def _print_json(value: object) -> None:
@@ -335,7 +414,28 @@ def _parser() -> argparse.ArgumentParser:
     index = _command(commands, "index", _index, "encode documents and save an index")
     index.add_argument("file", metavar="FILE", help=_FILE_HELP)
     index.add_argument("-o", "--output", required=True, metavar="FOLDER", help="the index")
+    index.add_argument(
+        "--weights",
+        choices=KINDS,
+        default=KINDS[0],
+        help="what weights are kept in: 4, 2 or 1 bytes (default: float32)",
+    )
     _add_pruning(index)
+
+    grow = _command(commands, "add", _add, "encode documents and add them to an index")
+    grow.add_argument("index", metavar="INDEX", help="the index")
+    grow.add_argument("file", metavar="FILE", help=_FILE_HELP)
+    grow.add_argument(
+        "--replace", action="store_true", help="in place of documents with the same ids"
+    )
+    _add_pruning(grow)
+
+    delete = _command(commands, "delete", _delete, "delete documents of an index")
+    delete.add_argument("index", metavar="INDEX", help="the index")
+    delete.add_argument("id", nargs="*", help="their ids (default: one a line on standard input)")
+
+    compact = _command(commands, "compact", _compact, "rewrite an index without what was deleted")
+    compact.add_argument("index", metavar="INDEX", help="the index")
 
     search = _command(commands, "search", _search, "find the documents that answer a query")
     search.add_argument(
@@ -343,6 +443,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     search.add_argument("query", metavar="QUERY", help="or - for one a line on standard input")
     search.add_argument("-k", type=int, default=10, help="hits a query (default: 10)")
+    search.add_argument(
+        "--min-score", type=float, default=0.0, metavar="S", help="leave out what scores less"
+    )
     search.add_argument(
         "--engine", choices=sorted(engines()), help="search there; INDEX is its collection"
     )
@@ -392,9 +495,9 @@ def _command(
     text: str,
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text.capitalize() + ".")
-    command.set_defaults(run=run, max_active_dims=None, min_weight=0.0)
+    command.set_defaults(run=run, max_active_dims=None, min_weight=0.0, weights=KINDS[0])
     command.add_argument("--json", action="store_true", help="print JSON")
-    if run not in (_info, _verify, _fuse):
+    if run not in (_info, _verify, _fuse, _delete, _compact):
         command.add_argument("--model", metavar="MODEL", help="a bundle or hub id (default: ours)")
         command.add_argument("--threads", type=int, metavar="N", help="threads (default: all)")
     return command

@@ -16,6 +16,7 @@ SpladeletError
 │   ├── IndexNotFoundError      there is none at that place
 │   ├── IndexFormatError        it is of an unknown version, truncated or damaged
 │   └── IndexWriteError         it could not be saved; what was there before is intact
+│       └── IndexLockedError    another writer is at work
 ├── EngineError                 an external search engine refused
 │   ├── EngineUnavailableError  it does not answer, or has no room at the moment
 │   ├── EngineRequestError      it refuses what it was sent, as it is
@@ -87,6 +88,10 @@ class IndexFormatError(IndexStoreError):
 
 class IndexWriteError(IndexStoreError):
     """The index could not be saved; what was there before is intact."""
+
+
+class IndexLockedError(IndexWriteError):
+    """Another writer is at work on the index."""
 
 
 class EngineError(SpladeletError):

@@ -1,25 +1,36 @@
-"""An exact in-memory or memory-mapped index of sparse vectors.
+"""An index of sparse vectors, in memory or memory-mapped, to be searched.
 
-Does not encode: vectors come from an `Encoder`, or from elsewhere. Does not prune or approximate:
-every search looks at every posting of the query's terms.
+Does not encode: vectors come from an `Encoder`, or from elsewhere. Does not change what is indexed:
+see `IndexWriter`. Does not prune or approximate: every search looks at every posting of the query's
+terms.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelet import store
 from spladelet.documents import Document
-from spladelet.errors import DuplicateIdError, IndexFormatError, InputError
-from spladelet.ranking import Postings, score, top_k
-from spladelet.store import Documents, read_index, write_index
+from spladelet.errors import InputError
+from spladelet.ranking import top_k
+from spladelet.segment import (
+    MAX_DOCUMENTS,
+    Segment,
+    build_segment,
+    check_kind,
+    hash_ids,
+    join_rows,
+)
+from spladelet.store import Manifest
 from spladelet.threads import available_cpus
 from spladelet.vector import SparseVector, SparseVectors, check_same_model
+from spladelet.writer import as_documents, check_ids, pick
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,8 @@ class Hit:
         text: The document's text.
         title: Its title; may be empty.
         number: Its place in the index, from 0.
+        error: How far the score may be from that of the weights as they were given; 0 is exact,
+            which float32 weights always are.
     """
 
     id: str
@@ -39,32 +52,35 @@ class Hit:
     text: str
     title: str
     number: int
+    error: float = 0.0
 
 
 class Index:
     """Documents that can be searched; made by `Index.build` or `Index.open`.
 
     Attributes:
-        vocab_size: How many terms the model has.
+        vocab_size: How many terms the model has; 0 if there was no vector yet.
         model: Fingerprint of the model whose vectors are in here; None if unknown.
         model_name: What people call that model; may be empty.
+        weights: What weights are kept in: "float32", "float16" or "uint8".
     """
 
     def __init__(
         self,
-        postings: Postings,
-        documents: Documents,
+        segments: Sequence[Segment],
         *,
         vocab_size: int,
         model: str | None,
         model_name: str = "",
+        weights: str = "float32",
     ) -> None:
-        self._postings = postings
-        self._documents = documents
-        self._sound = np.zeros(vocab_size, bool)
         self.vocab_size = vocab_size
         self.model = model
         self.model_name = model_name
+        self.weights = weights
+        self._view = _View(segments)
+        self._folder: Path | None = None
+        self._generation = 0
 
     @classmethod
     def build(
@@ -73,6 +89,7 @@ class Index:
         documents: Iterable[str | Document] | None = None,
         *,
         model_name: str = "",
+        weights: str = "float32",
     ) -> "Index":
         """Index vectors, with the documents they were made of.
 
@@ -81,72 +98,106 @@ class Index:
             documents: The documents, in the same order; a str gets its number, from 0, as id.
                 None stores no texts.
             model_name: What people call the model; kept for `info`.
+            weights: What weights are kept in: "float32" (4 bytes, exact), "float16" (2 bytes) or
+                "uint8" (1 byte, with a scale for each term).
 
         Raises:
-            InputError: There are not as many documents as vectors.
+            InputError: There are not as many documents as vectors, or `weights` is none of these.
             DuplicateIdError: Two documents have one id.
         """
-        kept = _documents(documents, len(vectors))
-        by_term = vectors.to_csr().tocsc()
-        postings = Postings(
-            by_term.indptr.astype(np.int64),
-            by_term.indices.astype(np.int32, copy=False),
-            by_term.data,
-            len(vectors),
-        )
+        check_kind(weights)
+        kept = as_documents(documents, len(vectors))
+        check_ids(kept)
+        segments = [
+            build_segment(
+                pick(vectors, np.arange(start, min(start + MAX_DOCUMENTS, len(kept)))),
+                kept[start : start + MAX_DOCUMENTS],
+                weights,
+            )
+            for start in range(0, len(kept), MAX_DOCUMENTS)
+        ]
         return cls(
-            postings,
-            kept,
+            segments,
             vocab_size=vectors.vocab_size,
             model=vectors.model,
             model_name=model_name,
+            weights=weights,
         )
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Index":
         """Open a saved index in place: posting lists and texts stay on disk until needed.
 
-        Takes no lock and writes nothing, so a read-only file system will do.
+        Takes no lock and writes nothing, so a read-only file system will do. Goes on reading the
+        generation it opened, whatever a writer does, until `refresh`.
 
         Raises:
             IndexNotFoundError: There is no index at `path`.
             IndexFormatError: It is of an unknown version, truncated or damaged.
         """
         folder = Path(path)
-        manifest, segments = read_index(folder)
-        if len(segments) != 1:
-            raise IndexFormatError(
-                f"{folder} has {len(segments)} segments; this version reads one. Upgrade with "
-                "`pip install -U spladelet`."
-            )
-        postings, documents = segments[0]
-        return cls(
-            postings,
-            documents,
+        manifest, segments = store.read_index(folder)
+        index = cls(
+            segments,
             vocab_size=manifest.vocab_size,
             model=manifest.model,
             model_name=manifest.model_name,
+            weights=manifest.weights,
         )
+        index._folder, index._generation = folder, manifest.generation
+        return index
+
+    def refresh(self) -> bool:
+        """Take over what was committed since this index was opened; returns whether there was any.
+
+        Searches that run meanwhile end on what they began with.
+
+        Raises:
+            InputError: The index was built in memory.
+            IndexNotFoundError: It is not there any more.
+            IndexFormatError: It is truncated or damaged.
+        """
+        if self._folder is None:
+            raise InputError("an index that was built in memory has nothing to refresh from.")
+        if store.current_generation(self._folder) == self._generation:
+            return False
+        new = Index.open(self._folder)
+        self.vocab_size, self.model, self.weights = new.vocab_size, new.model, new.weights
+        self.model_name = new.model_name
+        self._view, self._generation = new._view, new._generation
+        return True
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a folder, replacing the index that is there.
 
-        Either the whole index is saved or nothing changes. Processes that save to one folder wait
-        for each other (on Windows they must not meet); any number may read.
+        Either the whole index is saved or nothing changes. Any number of processes may read
+        meanwhile.
 
         Raises:
+            IndexLockedError: Another writer is at work there.
             IndexWriteError: The folder holds something else, or writing failed.
         """
-        write_index(
-            Path(path),
-            self._postings,
-            self._documents,
-            vocab_size=self.vocab_size,
-            model=self.model,
-            model_name=self.model_name,
-        )
+        folder = Path(path)
+        with store.writing(folder):
+            entries: list[store.SegmentEntry] = []
+            try:
+                for segment in self._view.segments:
+                    entries.append(store.write_segment(folder, segment))
+                    entries[-1] = store.write_deleted(folder, entries[-1], segment.deleted)
+                manifest = Manifest(
+                    store.next_generation(folder),
+                    self.vocab_size,
+                    self.model,
+                    self.model_name,
+                    self.weights,
+                    tuple(entries),
+                )
+                store.publish(folder, manifest)
+            except BaseException:
+                store.discard(folder, entries)
+                raise
 
-    def search(self, query: SparseVector, k: int = 10) -> list[Hit]:
+    def search(self, query: SparseVector, k: int = 10, *, min_score: float = 0.0) -> list[Hit]:
         """Return the k documents with the highest score.
 
         The score is the dot product over shared terms, summed in float32 by rising term id. Time
@@ -155,31 +206,38 @@ class Index:
         Args:
             query: Its vector.
             k: Hits wanted, at least 1; fewer return if fewer documents share a term.
+            min_score: Documents that score less are left out.
 
         Returns:
             Hits by falling score; equal scores by rising document number.
 
         Raises:
             ModelMismatchError: The query was encoded by another model than the documents.
-            InputError: `k` is below 1.
+            InputError: `k` is below 1, or `min_score` negative or not finite.
             IndexFormatError: A posting list on disk is damaged.
 
         Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086
         """
         check_k(k)
+        if not 0 <= min_score < np.inf:
+            raise InputError(f"min_score is {min_score}; expected a finite number, 0 or above.")
         self.check_model(query)
-        self._check_postings(query.term_ids)
-        scores = score(self._postings, query.term_ids, query.weights)
-        return [self._hit(number, scores[number]) for number in top_k(scores, k).tolist()]
+        return self._view.search(query, k, min_score)
 
     def search_many(
-        self, queries: Iterable[SparseVector], k: int = 10, *, threads: int | None = None
+        self,
+        queries: Iterable[SparseVector],
+        k: int = 10,
+        *,
+        min_score: float = 0.0,
+        threads: int | None = None,
     ) -> list[list[Hit]]:
         """Search several queries, on several threads; see `search`.
 
         Args:
             queries: Their vectors, for example a `SparseVectors`.
             k: Hits wanted for each.
+            min_score: Documents that score less are left out.
             threads: How many searches run at a time; None means the processors this process may
                 use.
         """
@@ -187,79 +245,128 @@ class Index:
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; expected at least 1, or None for all.")
         with ThreadPoolExecutor(threads or available_cpus()) as pool:
-            return list(pool.map(lambda query: self.search(query, k), queries))
+            return list(pool.map(lambda query: self.search(query, k, min_score=min_score), queries))
 
     def check_model(self, query: SparseVector) -> None:
         """Raise ModelMismatchError if a query was encoded by another model than the documents."""
-        nothing = SparseVector([], [], self.vocab_size, self.model)
-        check_same_model(query, nothing)
+        if self.vocab_size:
+            check_same_model(query, SparseVector([], [], self.vocab_size, self.model))
 
     def document(self, number: int) -> Document:
         """Return a document by its number."""
         if not 0 <= number < len(self):
             raise InputError(f"document number {number} is not between 0 and {len(self) - 1}.")
-        return self._documents[number]
+        return self._view.document(number)
+
+    def find(self, identity: str) -> int | None:
+        """Return the number of the document with an id; None if there is none."""
+        return self._view.find(identity)
 
     def vectors(self) -> SparseVectors:
         """Return the documents' vectors, in the documents' order.
 
-        Takes as much memory as the posting lists, about 8 bytes a posting.
+        Takes about 8 bytes of memory a posting.
         """
-        from scipy.sparse import csr_array
-
-        stored = self._postings
-        shape = (self.vocab_size, stored.documents)
-        by_term = csr_array((stored.weights, stored.numbers, stored.term_offsets), shape=shape)
-        return SparseVectors.from_csr(by_term.T.tocsr(), self.model)
+        return join_rows(self._view.segments, self.vocab_size, self.model)
 
     @property
     def postings(self) -> int:
-        """How many weights are stored, over all documents."""
-        return len(self._postings.numbers)
+        """How many weights are stored, over all documents, with those deleted but not yet gone."""
+        return sum(len(segment.postings.numbers) for segment in self._view.segments)
+
+    @property
+    def segments(self) -> int:
+        """How many segments hold the documents."""
+        return len(self._view.segments)
+
+    @property
+    def deleted(self) -> int:
+        """How many documents are deleted but not yet gone."""
+        return sum(len(segment.deleted) for segment in self._view.segments)
+
+    @property
+    def bytes_per_posting(self) -> float:
+        """How many bytes the posting lists take for each weight, texts and ids aside."""
+        size = sum(segment.postings.size for segment in self._view.segments)
+        return size / self.postings if self.postings else 0.0
 
     def __len__(self) -> int:
-        return self._postings.documents
+        return self._view.starts[-1]
 
     def __repr__(self) -> str:
         return f"Index({len(self)} documents, {self.postings} postings)"
 
-    def _hit(self, number: int, score: np.float32) -> Hit:
-        document = self._documents[number]
-        return Hit(document.id, float(score), document.text, document.title, number)
 
-    def _check_postings(self, term_ids: NDArray[np.int32]) -> None:
-        """Check each posting list at its first use: the kernel trusts document numbers blindly."""
-        for term_id in term_ids[~self._sound[term_ids]].tolist():
-            span = self._postings.span(term_id)
-            numbers = self._postings.numbers[span]
-            weights = self._postings.weights[span]
-            in_range = not len(numbers) or (
-                0 <= numbers.min() and numbers.max() < self._postings.documents
-            )
-            if not (in_range and np.isfinite(weights).all() and (weights >= 0).all()):
-                raise IndexFormatError(
-                    f"the posting list of term {term_id} is damaged. Build the index again."
-                )
-            self._sound[term_id] = True
+class _View:
+    """The segments of one generation; documents are numbered through them, without the deleted."""
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self.segments = tuple(segments)
+        self.starts = list(accumulate((len(segment) for segment in segments), initial=0))
+
+    def search(self, query: SparseVector, k: int, min_score: float) -> list[Hit]:
+        """Search segment by segment; what cannot be among the k best any more is passed over."""
+        best = _Best(k)
+        below = _largest_below(min_score)
+        for segment, start in zip(self.segments, self.starts, strict=False):
+            scores, error = segment.score(query.term_ids, query.weights)
+            found = top_k(scores, k, max(best.floor, below))
+            best.add(scores[found], start + segment.ranks(found), error)
+        return [
+            self._hit(number, score, error)
+            for number, score, error in zip(*best.sorted(), strict=True)
+        ]
+
+    def document(self, number: int) -> Document:
+        place = int(np.searchsorted(self.starts, number, "right")) - 1
+        return self.segments[place].document(number - self.starts[place])
+
+    def find(self, identity: str) -> int | None:
+        hashes = hash_ids([identity])
+        for segment, start in zip(self.segments, self.starts, strict=False):
+            for number in segment.find([identity], hashes).values():
+                return start + int(segment.ranks(np.array([number]))[0])
+        return None
+
+    def _hit(self, number: int, score: float, error: float) -> Hit:
+        document = self.document(number)
+        return Hit(document.id, score, document.text, document.title, number, error)
 
 
-def _documents(documents: Iterable[str | Document] | None, expected: int) -> list[Document]:
-    if isinstance(documents, str):
-        raise InputError("documents is one str; expected as many as there are vectors.")
-    given = [""] * expected if documents is None else documents
-    kept = [
-        item if isinstance(item, Document) else Document(str(number), item)
-        for number, item in enumerate(given)
-    ]
-    if len(kept) != expected:
-        raise InputError(f"{expected} vectors came with {len(kept)} documents; give one for each.")
-    by_id = sorted((document.id, number) for number, document in enumerate(kept))
-    for (left, first), (right, second) in pairwise(by_id):
-        if left == right:
-            raise DuplicateIdError(
-                f"documents {first} and {second} (from 0) both have id {left!r}. Give each its own."
-            )
-    return kept
+class _Best:
+    """The k best of the scores seen so far."""
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self._scores = np.empty(0, np.float32)
+        self._numbers = np.empty(0, np.int64)
+        self._errors = np.empty(0, np.float64)
+        self.floor = 0.0  # a later document must score more than this
+
+    def add(self, scores: NDArray[np.float32], numbers: NDArray[np.int64], error: float) -> None:
+        """Take more scores; their numbers are above all seen before."""
+        if not len(scores):
+            return
+        joined = np.concatenate([self._scores, scores])
+        order = np.argsort(-joined, kind="stable")[: self._k]
+        self._scores = joined[order]
+        self._numbers = np.concatenate([self._numbers, numbers])[order]
+        self._errors = np.concatenate([self._errors, np.full(len(scores), error)])[order]
+        if len(order) == self._k:
+            self.floor = float(self._scores[-1])
+
+    def sorted(self) -> tuple[list[int], list[float], list[float]]:
+        """Return numbers, scores and errors, the best first, of equals the first."""
+        return self._numbers.tolist(), self._scores.tolist(), self._errors.tolist()
+
+
+def _largest_below(min_score: float) -> float:
+    """Return the largest float32 that is too low; 0 if any score above it will do."""
+    largest = float(np.finfo(np.float32).max)
+    rounded = np.float32(min(min_score, largest))
+    if float(rounded) >= min_score:
+        rounded = np.nextafter(rounded, np.float32(-1))
+    return max(0.0, float(rounded))
 
 
 def check_k(k: int) -> None:

@@ -2,85 +2,114 @@
 
 The postings are a terms x documents matrix, one posting list a term. A query's scores are the sum
 of its terms' posting lists, each times the query's weight ("term at a time"); the time grows with
-the length of those lists. Every score is exact: no list is cut and no document skipped.
+the length of those lists. No list is cut and no document skipped.
 """
 
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 # Documents per chunk whose best score is looked at before any single one (see top_k).
-_CHUNK = 4096
+_CHUNK = 1024
+# With fewer documents than these, loading scipy (a quarter of a second) does not pay.
+_FEW = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class Postings:
-    """Posting lists: a terms x documents matrix by rows.
+    """Posting lists: a terms x documents matrix by rows, of the terms that occur.
 
     Attributes:
-        term_offsets: int64[vocab_size + 1]; term t's list is `[term_offsets[t]:term_offsets[t+1]]`.
+        terms: int32[occurring terms], ascending term ids.
+        offsets: int64[occurring terms + 1]; the i-th term's list is `[offsets[i]:offsets[i + 1]]`.
         numbers: int32[postings], document numbers, ascending within a list.
-        weights: float32[postings].
+        impacts: float32, float16 or uint8[postings]; times its term's scale, the weight.
+        scales: float32[occurring terms].
+        errors: float32[occurring terms]; no weight of the term is further from what was given.
         documents: How many documents there are; every number is below it.
     """
 
-    term_offsets: NDArray[np.int64]
+    terms: NDArray[np.int32]
+    offsets: NDArray[np.int64]
     numbers: NDArray[np.int32]
-    weights: NDArray[np.float32]
+    impacts: NDArray[Any]
+    scales: NDArray[np.float32]
+    errors: NDArray[np.float32]
     documents: int
 
-    def span(self, term_id: int) -> slice:
-        """Return where a term's posting list lies."""
-        return slice(int(self.term_offsets[term_id]), int(self.term_offsets[term_id + 1]))
+    @property
+    def size(self) -> int:
+        """Bytes of all of it."""
+        arrays = (self.terms, self.offsets, self.numbers, self.impacts, self.scales, self.errors)
+        return sum(array.nbytes for array in arrays)
+
+    def find(
+        self, term_ids: NDArray[np.int32], weights: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the places of those terms that occur here, and their weights."""
+        places = np.searchsorted(self.terms, term_ids)
+        inside = places < len(self.terms)
+        inside[inside] = self.terms[places[inside]] == term_ids[inside]
+        return places[inside], weights[inside]
+
+
+class _Workspace(threading.local):
+    """Memory that a thread uses again and again: fresh one costs more than many a sum."""
+
+    def __init__(self) -> None:
+        self._scores = np.empty(0, np.float32)
+
+    def zeros(self, size: int) -> NDArray[np.float32]:
+        if len(self._scores) < size:
+            self._scores = np.empty(size, np.float32)
+        scores = self._scores[:size]
+        scores.fill(0)
+        return scores
+
+
+_workspace = _Workspace()
 
 
 def score(
-    postings: Postings, term_ids: NDArray[np.int32], weights: NDArray[np.float32]
+    postings: Postings, places: NDArray[np.int64], weights: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return the score of every document: float32[documents].
 
-    Scores are summed in the order of the term ids, in float32, so that they are the same at every
-    call and on both ways through scipy.
+    Scores are summed in the order of the places, in float32, so that they are the same at every
+    call, with scipy's kernel and without.
 
     Args:
         postings: The documents.
-        term_ids: The query's terms, ascending, int32[active_dims].
-        weights: Their weights, float32[active_dims].
+        places: Places of the query's terms, ascending: see `Postings.find`.
+        weights: The query's weights of them, float32.
+
+    Returns:
+        The scores, in an array that the thread's next call overwrites.
     """
-    kernel = _compiled_kernel()
-    if kernel is None:
-        return score_by_public_scipy(postings, term_ids, weights)
-    scores = np.zeros(postings.documents, np.float32)
-    for term_id, weight in zip(term_ids.tolist(), weights, strict=True):
-        span = postings.span(term_id)
-        numbers = postings.numbers[span]
-        one_column = np.array([0, len(numbers)], numbers.dtype)
-        kernel(
-            postings.documents, 1, one_column, numbers, postings.weights[span], weight[None], scores
-        )
+    scores = _workspace.zeros(postings.documents)
+    factors = weights * postings.scales[places]
+    few = postings.documents < _FEW and "scipy.sparse" not in sys.modules
+    kernel = None if few else _compiled_kernel()
+    starts, ends = postings.offsets[places].tolist(), postings.offsets[places + 1].tolist()
+    for start, end, factor in zip(starts, ends, factors, strict=True):
+        numbers = postings.numbers[start:end]
+        impacts = postings.impacts[start:end].astype(np.float32, copy=False)
+        if kernel is None:  # about three times slower
+            scores[numbers] += impacts * factor
+        else:
+            one_column = np.array([0, len(numbers)], np.int32)
+            kernel(len(scores), 1, one_column, numbers, impacts, factor[None], scores)
     return scores
 
 
-def score_by_public_scipy(
-    postings: Postings, term_ids: NDArray[np.int32], weights: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Score by scipy's public interface, at the price of copying the posting lists."""
-    from scipy.sparse import csc_array
-
-    spans = [postings.span(term_id) for term_id in term_ids.tolist()]
-    offsets = np.cumsum([0, *(span.stop - span.start for span in spans)])
-    numbers = np.concatenate([np.empty(0, np.int32), *(postings.numbers[span] for span in spans)])
-    values = np.concatenate([np.empty(0, np.float32), *(postings.weights[span] for span in spans)])
-    shape = (postings.documents, len(spans))
-    scores: NDArray[np.float32] = csc_array((values, numbers, offsets), shape=shape) @ weights
-    return scores
-
-
-def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Return the numbers of the k highest scores above zero, best first, ties by number.
+def top_k(scores: NDArray[np.float32], k: int, above: float = 0.0) -> NDArray[np.int64]:
+    """Return the numbers of the k highest scores above a floor, best first, ties by number.
 
     The k-th best of the chunks' maxima can be no higher than the k-th best score, so whatever is
     below it is out: one pass leaves a handful of candidates to sort.
@@ -88,12 +117,14 @@ def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     >>> top_k(np.array([0.0, 2.0, 3.0, 2.0], np.float32), k=2).tolist()
     [2, 1]
     """
-    floor = np.float32(0)
-    starts = np.arange(0, len(scores), _CHUNK)
-    if len(starts) >= k:
-        maxima = np.maximum.reduceat(scores, starts)
-        floor = np.partition(maxima, len(maxima) - k)[len(maxima) - k]
-    candidates = np.flatnonzero(scores >= floor) if floor > 0 else np.flatnonzero(scores > 0)
+    if not len(scores) or not scores.max() > above:
+        return np.empty(0, np.int64)
+    floor = above
+    whole = len(scores) // _CHUNK
+    if above == 0 and whole >= k:
+        maxima = scores[: whole * _CHUNK].reshape(whole, _CHUNK).max(axis=1)
+        floor = max(above, np.partition(maxima, whole - k)[whole - k])
+    candidates = np.flatnonzero(scores >= floor if floor > above else scores > above)
     if len(candidates) > k:
         found = scores[candidates]
         threshold = np.partition(found, len(found) - k)[len(found) - k]
@@ -104,25 +135,20 @@ def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
 @cache
 def _compiled_kernel() -> Callable[..., None] | None:
-    """Return scipy's y += A @ x for CSC, or None where its private module has changed.
+    """Return scipy's y += A @ x for CSC, or None where there is none or it has changed.
 
-    The kernel takes slices of our arrays as they are; the public interface copies them. It is
-    tried on a small case first, since a private function may change its meaning.
+    The kernel is private to scipy: it is tried on a small case first, which also refuses one that
+    rounds once for product and sum, for its scores would not be the same as numpy's.
     """
     try:
         from scipy.sparse import _sparsetools
 
         kernel: Callable[..., None] = _sparsetools.csc_matvec
-        result = np.ones(3, np.float32)
-        kernel(
-            3,
-            1,
-            np.array([0, 2], np.int32),
-            np.array([0, 2], np.int32),
-            np.array([2, 3], np.float32),
-            np.array([5], np.float32),
-            result,
-        )
+        near_one = np.float32(1 + 2.0**-12)
+        result = np.array([1, 1, -1 - 2.0**-11], np.float32)
+        columns, numbers = np.array([0, 2], np.int32), np.array([0, 2], np.int32)
+        values = np.array([2, near_one], np.float32)
+        kernel(3, 1, columns, numbers, values, np.array([near_one]), result)
     except (ImportError, AttributeError, TypeError, ValueError):
         return None
-    return kernel if result.tolist() == [11, 1, 16] else None
+    return kernel if result.tolist() == [3 + 2.0**-11, 1, 0] else None

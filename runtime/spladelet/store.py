@@ -1,16 +1,21 @@
 """An index on disk: sealed segments under one manifest per generation.
 
-    generation-1.json           the manifest; the highest number is the current one
+    generation-7.json           the manifest; the highest number is the current one
     segment-5f0c…/              never changed once a manifest names it
-        term_offsets.npy        int64[vocab_size + 1]
+        terms.npy               int32[occurring terms]
+        offsets.npy             int64[occurring terms + 1], where each one's posting list begins
         numbers.npy             int32[postings]
-        weights.npy             float32[postings]
+        impacts.npy             float32, float16 or uint8[postings]
+        scales.npy, errors.npy  float32[occurring terms]
         documents.jsonl         one document a line
         document_offsets.npy    int64[documents + 1], where each line begins
+        id_hashes.npy           uint64[documents], ascending
+        id_numbers.npy          int32[documents]
+        deleted-9a1b….npy       int32[deleted documents]; a new file for each generation's
 
 A generation is published by writing its manifest aside, fsync, and rename; until then nothing
-refers to the new segment, so a full disk or a killed process leaves the previous generation as it
-was. Readers take no lock and write nothing. Posting lists and documents are memory-mapped.
+refers to what is new, so a full disk or a killed process leaves the previous generation as it was.
+Readers take no lock and write nothing. Posting lists and documents are memory-mapped.
 """
 
 import errno
@@ -19,36 +24,55 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spladelet.bundle import FileEntry
 from spladelet.documents import Document
-from spladelet.errors import IndexFormatError, IndexNotFoundError, IndexWriteError
+from spladelet.errors import (
+    IndexFormatError,
+    IndexLockedError,
+    IndexNotFoundError,
+    IndexWriteError,
+)
 from spladelet.ranking import Postings
+from spladelet.segment import MAX_DOCUMENTS, IdTable, Segment, impact_type
 
 FORMAT = "spladelet-index"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _GENERATION = re.compile(r"generation-(\d+)\.json")
 _SEGMENT = re.compile(r"segment-[0-9a-f]{16}")
+_DELETED = re.compile(r"deleted-[0-9a-f]{16}\.npy")
 _ASIDE = re.compile(r"generation-\d+-[0-9a-f]{16}\.tmp")
 _ATTEMPTS = 5
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """What the manifest says of a segment."""
+    """What the manifest says of a segment.
+
+    Attributes:
+        name: Its folder.
+        documents: How many it holds, deleted ones too.
+        postings: Likewise.
+        deleted: How many of the documents are deleted.
+        files: Size and hash of each, by name; the one of the deleted documents too.
+    """
 
     name: str
     documents: int
     postings: int
+    deleted: int
     files: Mapping[str, FileEntry]
 
 
@@ -61,6 +85,7 @@ class Manifest:
         vocab_size: How many terms the model has.
         model: Fingerprint of the model; None if unknown.
         model_name: What people call it; may be empty.
+        weights: What weights are kept in: "float32", "float16" or "uint8".
         segments: The documents, in order.
     """
 
@@ -68,6 +93,7 @@ class Manifest:
     vocab_size: int
     model: str | None
     model_name: str
+    weights: str
     segments: tuple[SegmentEntry, ...]
 
     def to_json(self) -> str:
@@ -90,12 +116,14 @@ class Manifest:
                     f"version reads {FORMAT!r} version {FORMAT_VERSION}. Upgrade with `pip install "
                     "-U spladelet`, or build the index again."
                 )
+            impact_type(raw["weights"])
             segments = tuple(_segment_entry(entry, where) for entry in raw["segments"])
             return cls(
                 int(raw["generation"]),
                 int(raw["vocab_size"]),
                 raw["model"],
                 raw["model_name"],
+                raw["weights"],
                 segments,
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -103,14 +131,6 @@ class Manifest:
                 f"{where} is not a well-formed manifest ({type(error).__name__}: {error}). "
                 "Build the index again."
             ) from error
-
-
-class Documents(Protocol):
-    """Documents by number: a list in memory, or `StoredDocuments`."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, number: int, /) -> Document: ...
-    def __iter__(self) -> Iterator[Document]: ...
 
 
 class StoredDocuments:
@@ -138,86 +158,155 @@ class StoredDocuments:
             ) from error
 
 
-def write_index(
-    folder: Path,
-    postings: Postings,
-    documents: Iterable[Document],
-    *,
-    vocab_size: int,
-    model: str | None,
-    model_name: str,
-) -> Manifest:
-    """Publish a new generation that holds just these documents.
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, and make the folder first; the system frees the lock of the dead.
 
     Raises:
-        IndexWriteError: The folder holds something else, or writing failed; what was there before
-            is intact.
+        IndexWriteError: The folder holds something else, or cannot be written to; what was there
+            before is intact.
+        IndexLockedError: Another writer holds it.
     """
     if folder.exists() and not is_index(folder) and not _is_vacant(folder):
         raise IndexWriteError(
-            f"{folder} exists and is not an index. Give the name of a new folder, or of an index "
-            "to replace."
+            f"{folder} exists and is not an index. Give the name of a new folder, or of an index."
         )
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _one_writer(folder):
-            return _write_generation(
-                folder, postings, documents, Manifest(0, vocab_size, model, model_name, ())
-            )
-    except BaseException as error:
-        for path in made:
-            _quietly(path.rmdir)  # which fails where something is in it
-        if isinstance(error, OSError):
-            raise _write_error(folder, error, had_index=is_index(folder)) from error
-        raise
+        with _lock(folder):
+            yield
+    except OSError as error:
+        raise write_error(folder, error, had_index=is_index(folder)) from error
+    finally:
+        if not is_index(folder):
+            for path in made:
+                _quietly(path.rmdir)  # which fails where something is in it
 
 
 @contextmanager
-def _one_writer(folder: Path) -> Iterator[None]:
-    """Wait for other writers of this folder; the system frees the lock of one that dies."""
-    if os.name == "nt":  # folders cannot be locked there
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
+def _lock(folder: Path) -> Iterator[None]:
+    windows = os.name == "nt"  # folders cannot be opened there
+    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT) if windows else os.open(folder, 0)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            _take_lock(handle)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                raise
+            raise IndexLockedError(
+                f"{folder} is being written to by another process or writer. One writes at a time; "
+                "try again when it has ended."
+            ) from error
         yield
     finally:
         os.close(handle)
 
 
-def _write_generation(
-    folder: Path, postings: Postings, documents: Iterable[Document], manifest: Manifest
-) -> Manifest:
-    previous = _generations(folder)
-    generation = max(previous, default=0) + 1
-    published = folder / f"generation-{generation}.json"
-    segment = folder / f"segment-{secrets.token_hex(8)}"
+def _take_lock(handle: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def write_segment(folder: Path, segment: Segment) -> SegmentEntry:
+    """Write a segment, that no manifest names yet, all but its deleted documents.
+
+    Raises:
+        OSError: It cannot be written; nothing of it is left.
+    """
+    path = folder / f"segment-{secrets.token_hex(8)}"
     try:
-        segment.mkdir()
-        entry = _write_segment(segment, postings, documents)
-        manifest = replace(manifest, generation=generation, segments=(entry,))
-        _publish(published, manifest.to_json())
+        path.mkdir()
+        return _write_files(path, segment)
     except BaseException:
-        _quietly(published.unlink)  # before its segment, and back to the previous generation
-        shutil.rmtree(segment, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def write_deleted(folder: Path, entry: SegmentEntry, deleted: NDArray[np.int32]) -> SegmentEntry:
+    """Write which documents of a segment are deleted, for the next manifest."""
+    files = {name: file for name, file in entry.files.items() if name in _FILES}
+    if len(deleted):
+        name = f"deleted-{secrets.token_hex(8)}.npy"
+        path = folder / entry.name / name
+        _save(path, deleted)
+        _sync_folder(path.parent)
+        files[name] = FileEntry.of(path)
+    return SegmentEntry(entry.name, entry.documents, entry.postings, len(deleted), files)
+
+
+def publish(folder: Path, manifest: Manifest) -> None:
+    """Make a manifest the current one, and remove what it does not need."""
+    path = folder / f"generation-{manifest.generation}.json"
+    try:
+        _publish(path, manifest.to_json())
+    except BaseException:
+        _quietly(path.unlink)  # back to the previous generation
         raise
     _remove_unused(folder, manifest)
-    return manifest
 
 
-def read_index(folder: Path) -> tuple[Manifest, list[tuple[Postings, StoredDocuments]]]:
+def discard(folder: Path, entries: Iterable[SegmentEntry]) -> None:
+    """Remove segments that no manifest names."""
+    for entry in entries:
+        shutil.rmtree(folder / entry.name, ignore_errors=True)
+
+
+def next_generation(folder: Path) -> int:
+    """Return the number of the next manifest."""
+    return (current_generation(folder) or 0) + 1
+
+
+def current_generation(folder: Path) -> int | None:
+    """Return the number of the current manifest; None if there is none."""
+    return max(_generations(folder), default=None)
+
+
+def read_index(folder: Path) -> tuple[Manifest, list[Segment]]:
     """Open the current generation; nothing is written and no lock taken.
 
     Raises:
         IndexNotFoundError: There is no index.
         IndexFormatError: It is of an unknown version, truncated or damaged.
     """
+    return _current(
+        folder, lambda manifest: [read_segment(folder, s, manifest) for s in manifest.segments]
+    )
+
+
+def verify_index(folder: Path) -> Manifest:
+    """Read every file of an index, compare its sha256 with the manifest, and open it.
+
+    Raises:
+        IndexNotFoundError: There is no index.
+        IndexFormatError: A file differs; the message names it.
+    """
+
+    def compare(manifest: Manifest) -> None:
+        for segment in manifest.segments:
+            for name, entry in segment.files.items():
+                path = folder / segment.name / name
+                if FileEntry.of(path) != entry:
+                    raise IndexFormatError(
+                        f"{path} was changed or damaged: its sha256 is not the manifest's. Build "
+                        "the index again."
+                    )
+
+    _current(folder, compare)
+    manifest, _ = read_index(folder)
+    return manifest
+
+
+def _current(folder: Path, use: Callable[[Manifest], _Result]) -> tuple[Manifest, _Result]:
+    """Do something with the current generation; with a newer one, if that takes its place."""
     for _ in range(_ATTEMPTS):
-        generation = max(_generations(folder), default=None)
+        generation = current_generation(folder)
         if generation is None:
             raise IndexNotFoundError(
                 f"{folder} holds no index. Build one with `spladelet index FILE -o {folder}`."
@@ -225,33 +314,15 @@ def read_index(folder: Path) -> tuple[Manifest, list[tuple[Postings, StoredDocum
         path = folder / f"generation-{generation}.json"
         try:
             manifest = Manifest.from_json(path.read_bytes(), path)
-            return manifest, [_read_segment(folder, s, manifest) for s in manifest.segments]
+            return manifest, use(manifest)
         except FileNotFoundError as error:
-            if max(_generations(folder), default=None) == generation:
+            if current_generation(folder) == generation:
                 raise IndexFormatError(
                     f"{error.filename} is missing; the manifest {path.name} names it. Build the "
                     "index again."
                 ) from error
             # A writer replaced this generation while we read it: take the new one.
     raise IndexFormatError(f"{folder} changes faster than it can be opened. Try again.")
-
-
-def verify_index(folder: Path) -> Manifest:
-    """Open an index, read every file and compare its sha256 with the manifest.
-
-    Raises:
-        IndexFormatError: A file differs; the message names it.
-    """
-    manifest, _ = read_index(folder)
-    for segment in manifest.segments:
-        for name, entry in segment.files.items():
-            path = folder / segment.name / name
-            if FileEntry.of(path) != entry:
-                raise IndexFormatError(
-                    f"{path} was changed or damaged: its sha256 is not the manifest's. Build the "
-                    "index again."
-                )
-    return manifest
 
 
 def is_index(folder: Path) -> bool:
@@ -262,7 +333,8 @@ def is_index(folder: Path) -> bool:
 def _is_vacant(folder: Path) -> bool:
     """Say whether a folder is empty, but for what a killed writer left."""
     return folder.is_dir() and all(
-        _SEGMENT.fullmatch(path.name) or _ASIDE.fullmatch(path.name) for path in folder.iterdir()
+        _SEGMENT.fullmatch(path.name) or _ASIDE.fullmatch(path.name) or path.name == _LOCK
+        for path in folder.iterdir()
     )
 
 
@@ -270,64 +342,109 @@ def _segment_entry(raw: Mapping[str, Any], where: Path) -> SegmentEntry:
     if not _SEGMENT.fullmatch(raw["name"]):
         raise IndexFormatError(f"{where} names segment {raw['name']!r}, which none is called.")
     files = {name: FileEntry(**raw["files"][name]) for name in _FILES}
-    return SegmentEntry(raw["name"], int(raw["documents"]), int(raw["postings"]), files)
+    marks = [name for name in raw["files"] if _DELETED.fullmatch(name)]
+    files |= {name: FileEntry(**raw["files"][name]) for name in marks}
+    documents, deleted = int(raw["documents"]), int(raw["deleted"])
+    if len(marks) != (deleted > 0) or not 0 <= documents <= MAX_DOCUMENTS:
+        raise ValueError(f"segment {raw['name']} has {documents} documents, {deleted} deleted")
+    return SegmentEntry(raw["name"], documents, int(raw["postings"]), deleted, files)
 
 
-def _write_segment(
-    segment: Path, postings: Postings, documents: Iterable[Document]
-) -> SegmentEntry:
+def _write_files(path: Path, segment: Segment) -> SegmentEntry:
     offsets = [0]
-    with (segment / "documents.jsonl").open("wb") as file:
-        for document in documents:
+    with (path / "documents.jsonl").open("wb") as file:
+        for document in segment.documents:
             line = json.dumps(asdict(document), ensure_ascii=True) + "\n"
             offsets.append(offsets[-1] + file.write(line.encode()))
         _sync(file)
+    postings = segment.postings
     arrays: dict[str, NDArray[Any]] = {
-        "term_offsets.npy": postings.term_offsets.astype(np.int64, copy=False),
-        "numbers.npy": postings.numbers.astype(np.int32, copy=False),
-        "weights.npy": postings.weights.astype(np.float32, copy=False),
+        "terms.npy": postings.terms,
+        "offsets.npy": postings.offsets,
+        "numbers.npy": postings.numbers,
+        "impacts.npy": postings.impacts,
+        "scales.npy": postings.scales,
+        "errors.npy": postings.errors,
         "document_offsets.npy": np.array(offsets, np.int64),
+        "id_hashes.npy": segment.ids.hashes,
+        "id_numbers.npy": segment.ids.numbers,
     }
     for name, array in arrays.items():
-        with (segment / name).open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-            _sync(file)
-    _sync_folder(segment)
-    files = {name: FileEntry.of(segment / name) for name in _FILES}
-    return SegmentEntry(segment.name, postings.documents, len(postings.numbers), files)
+        _save(path / name, array)
+    _sync_folder(path)
+    files = {name: FileEntry.of(path / name) for name in _FILES}
+    return SegmentEntry(path.name, postings.documents, len(postings.numbers), 0, files)
 
 
-def _read_segment(
-    folder: Path, entry: SegmentEntry, manifest: Manifest
-) -> tuple[Postings, StoredDocuments]:
-    segment = folder / entry.name
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        _sync(file)
+
+
+def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segment:
+    """Open a segment in place.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        IndexFormatError: A file is truncated, or not what the manifest says.
+    """
+    path = folder / entry.name
     for name, file in entry.files.items():
-        if (size := (segment / name).stat().st_size) != file.size:
+        if (size := (path / name).stat().st_size) != file.size:
             raise IndexFormatError(
-                f"{segment / name} has {size} bytes, expected {file.size}: it was truncated or "
+                f"{path / name} has {size} bytes, expected {file.size}: it was truncated or "
                 "changed. Build the index again."
             )
-    load = {name: _load(segment / name, dtype) for name, dtype in _FILES.items() if dtype}
+    types = {**_FILES, "impacts.npy": impact_type(manifest.weights)}
+    load = {name: _load(path / name, dtype) for name, dtype in types.items() if dtype}
+    deleted = np.empty(0, np.int32)
+    for name in entry.files.keys() - _FILES.keys():
+        deleted = _load(path / name, np.int32)
     postings = Postings(
-        load["term_offsets.npy"], load["numbers.npy"], load["weights.npy"], entry.documents
+        load["terms.npy"],
+        load["offsets.npy"],
+        load["numbers.npy"],
+        load["impacts.npy"],
+        load["scales.npy"],
+        load["errors.npy"],
+        entry.documents,
     )
+    ids = IdTable(load["id_hashes.npy"], load["id_numbers.npy"])
     offsets = load["document_offsets.npy"]
     lines: NDArray[np.uint8] = np.empty(0, np.uint8)
     if entry.files["documents.jsonl"].size:  # an empty file cannot be mapped
-        lines = np.memmap(segment / "documents.jsonl", np.uint8, "r")
+        lines = np.memmap(path / "documents.jsonl", np.uint8, "r")
+    terms = postings.terms
     consistent = (
-        len(postings.term_offsets) == manifest.vocab_size + 1
-        and _partitions(postings.term_offsets, entry.postings)
-        and len(postings.numbers) == len(postings.weights) == entry.postings
+        _ascends(terms, manifest.vocab_size)
+        and len(postings.offsets) == len(terms) + 1
+        and len(postings.scales) == len(postings.errors) == len(terms)
+        and _partitions(postings.offsets, entry.postings)
+        and len(postings.numbers) == len(postings.impacts) == entry.postings
         and len(offsets) == entry.documents + 1
         and _partitions(offsets, len(lines))
+        and len(ids.hashes) == len(ids.numbers) == entry.documents
+        and (not entry.documents or 0 <= ids.numbers.min() <= ids.numbers.max() < entry.documents)
+        and np.isfinite(postings.scales).all()
+        and (postings.scales > 0).all()
+        and (postings.errors >= 0).all()
+        and len(deleted) == entry.deleted
+        and _ascends(deleted, entry.documents)
     )
     if not consistent:
         raise IndexFormatError(
-            f"{segment} does not hold what the manifest says ({entry.documents} documents, "
+            f"{path} does not hold what the manifest says ({entry.documents} documents, "
             f"{entry.postings} postings over {manifest.vocab_size} terms). Build the index again."
         )
-    return postings, StoredDocuments(lines, offsets, segment / "documents.jsonl")
+    documents = StoredDocuments(lines, offsets, path / "documents.jsonl")
+    return Segment(postings, documents, ids, deleted)
+
+
+def _ascends(numbers: NDArray[Any], end: int) -> bool:
+    """Say whether numbers from 0 to below an end rise, none twice."""
+    whole = numbers.astype(np.int64)
+    return not len(whole) or bool(whole[0] >= 0 and whole[-1] < end and (np.diff(whole) > 0).all())
 
 
 def _partitions(offsets: NDArray[np.int64], total: int) -> bool:
@@ -354,14 +471,20 @@ def _load(path: Path, dtype: type[np.generic]) -> NDArray[Any]:
     return array.view(np.ndarray)
 
 
-# The files of a segment, and what the arrays among them hold.
+# The files of a segment, and what the arrays among them hold; impacts are of the index's type.
 _FILES: dict[str, type[np.generic] | None] = {
-    "term_offsets.npy": np.int64,
+    "terms.npy": np.int32,
+    "offsets.npy": np.int64,
     "numbers.npy": np.int32,
-    "weights.npy": np.float32,
+    "impacts.npy": np.float32,
+    "scales.npy": np.float32,
+    "errors.npy": np.float32,
     "documents.jsonl": None,
     "document_offsets.npy": np.int64,
+    "id_hashes.npy": np.uint64,
+    "id_numbers.npy": np.int32,
 }
+_LOCK = "writer.lock"  # of Windows only: elsewhere the folder itself is locked
 
 
 def _generations(folder: Path) -> list[int]:
@@ -389,15 +512,19 @@ def _remove_unused(folder: Path, current: Manifest) -> None:
     """Remove what the current generation does not need, and what killed writers left behind.
 
     Files that a reader has mapped live on until it lets go; where the system forbids removing
-    them (Windows), they stay until the next save.
+    them (Windows), they stay until a later save.
     """
-    keep = {segment.name for segment in current.segments}
-    for path in folder.iterdir():
+    keep = {segment.name: segment.files for segment in current.segments}
+    for path in list(folder.iterdir()):
         match = _GENERATION.fullmatch(path.name)
         if (match and int(match[1]) < current.generation) or _ASIDE.fullmatch(path.name):
             _quietly(path.unlink)
         elif _SEGMENT.fullmatch(path.name) and path.name not in keep:
             shutil.rmtree(path, ignore_errors=True)
+        elif path.name in keep:
+            for file in path.glob("deleted-*.npy"):
+                if file.name not in keep[path.name]:
+                    _quietly(file.unlink)
 
 
 def _quietly(action: Callable[[], None]) -> None:
@@ -425,7 +552,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _write_error(folder: Path, error: OSError, *, had_index: bool) -> IndexWriteError:
+def write_error(folder: Path, error: OSError, *, had_index: bool) -> IndexWriteError:
+    """Say in the package's terms why writing failed, and that nothing is lost."""
     intact = "The index that was there is intact." if had_index else "Nothing was left behind."
     todo = {
         errno.ENOSPC: "Free some space, or save to another disk.",

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,7 +143,8 @@ def test_index_saves_what_search_then_finds(run, file, tmp_path):
     hits = json.loads(run("search", "--json", folder, "Why do kittens purr?"))
 
     assert re.fullmatch(rf"{folder}: 3 documents, \d+ postings, in \d+\.\d s\n", told)
-    assert set(hits[0]) == {"id", "score", "title", "text"}
+    assert set(hits[0]) == {"id", "score", "error", "title", "text"}
+    assert hits[0]["error"] == 0
     assert (hits[0]["id"], hits[0]["title"]) == ("cats", "Cats")
 
 
@@ -243,13 +245,71 @@ def test_info_describes_an_index(encoder, run, saved):
     assert re.search(r"^documents +3$", printed, re.MULTILINE)
 
 
+@pytest.fixture
+def growing(saved, tmp_path):
+    """Return the folder of an index that may be changed."""
+    return shutil.copytree(saved, tmp_path / "growing")
+
+
+def test_documents_are_added_replaced_and_deleted(run, growing, tmp_path):
+    more = tmp_path / "more.jsonl"
+    more.write_text(
+        '{"id": "snow", "text": "Trains run on rails."}\n'
+        '{"id": "salt", "text": "Salt is sodium."}\n'
+    )
+
+    assert run("add", "--replace", growing, more) == f"{growing}: 4 documents, 1 added\n"
+    (hit,) = json.loads(run("search", "--json", growing, "railway", "-k", "1"))
+    assert (hit["id"], hit["text"]) == ("snow", "Trains run on rails.")
+    assert run("delete", growing, "snow", "nobody") == f"{growing}: 3 documents, 1 deleted\n"
+    changed = json.loads(run("compact", "--json", growing))
+    assert changed["documents"] == 3
+    facts = json.loads(run("info", "--json", growing))
+    assert (facts["documents"], facts["deleted"], facts["segments"]) == (3, 0, 1)
+    assert facts["postings"] == changed["postings"]
+
+
+def test_ids_to_delete_may_come_from_standard_input(run, growing, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("cats\ndough\n"))
+
+    assert json.loads(run("delete", "--json", growing)) == {"documents": 1, "deleted": 2}
+
+
+def test_an_id_that_is_taken_is_not_added(fail, growing, file):
+    assert "has a document with id 'cats'" in fail("add", growing, file)
+
+
+@pytest.mark.parametrize("arguments", [("add", "FILE"), ("delete", "cats"), ("compact",)])
+def test_a_change_of_no_index_makes_none(fail, tmp_path, file, arguments):
+    name, *rest = [str(file) if a == "FILE" else a for a in arguments]
+
+    assert "holds no index" in fail(name, tmp_path / "slip", *rest)
+    assert not (tmp_path / "slip").exists()
+
+
+def test_weights_of_one_byte_say_how_far_off_a_score_may_be(run, file, tmp_path, saved):
+    run("index", file, "-o", tmp_path / "small", "--weights", "uint8")
+    (exact,) = json.loads(run("search", "--json", saved, "bread", "-k", "1"))
+    (hit,) = json.loads(run("search", "--json", tmp_path / "small", "bread", "-k", "1"))
+
+    assert hit["id"] == exact["id"] == "dough"
+    assert abs(hit["score"] - exact["score"]) <= hit["error"] + 1e-6
+    assert 0 < hit["error"] < 0.1
+    facts = json.loads(run("info", "--json", tmp_path / "small"))
+    assert facts["weights"] == "uint8"
+
+
+def test_a_minimum_score_leaves_out_the_rest(run, saved):
+    assert json.loads(run("search", "--json", saved, "bread", "--min-score", "99")) == []
+
+
 def test_verify_counts_the_files_it_checked(encoder, run, saved, bundle_folder):
     files = len(encoder.description.files)
 
     assert run("verify") == f"{bundle_folder}: {files} files, all as they should be\n"
     assert json.loads(run("verify", "--json", saved)) == {
         "path": str(saved),
-        "files": 5,
+        "files": 10,
         "intact": True,
     }
 

@@ -195,9 +195,10 @@ def test_vectors_of_unknown_models_are_searched():
 
 def test_an_opened_index_stays_on_disk(tmp_path):
     Index.build(vectors([{1: 1.0}, {2: 1.0}])).save(tmp_path / "index")
-    postings = Index.open(tmp_path / "index")._postings
+    (segment,) = Index.open(tmp_path / "index")._view.segments
+    postings = segment.postings
 
-    for array in (postings.term_offsets, postings.numbers, postings.weights):
+    for array in (postings.offsets, postings.numbers, postings.impacts):
         assert isinstance(array.base, np.memmap)
 
 

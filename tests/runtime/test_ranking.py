@@ -1,4 +1,4 @@
-"""Scoring and top-k: exact, the same on both ways through scipy, ties by number."""
+"""Scoring and top-k: exact, the same with scipy and without, ties by number."""
 
 import numpy as np
 import pytest
@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from scipy.sparse import csc_array
 
 from spladelet import ranking
-from spladelet.ranking import Postings, score, score_by_public_scipy, top_k
+from spladelet.ranking import Postings, score, top_k
 
 TERMS = 12
 # Documents per chunk of top_k; the tests below want sizes around it.
-CHUNK = 4096
+CHUNK = 1024
 
 
 @st.composite
@@ -28,12 +28,28 @@ def problems(draw):
 
 def postings(dense):
     by_term = csc_array(dense)
+    terms = np.flatnonzero(np.diff(by_term.indptr)).astype(np.int32)
     return Postings(
-        by_term.indptr.astype(np.int64),
+        terms,
+        np.append(by_term.indptr[terms], by_term.nnz).astype(np.int64),
         by_term.indices.astype(np.int32),
         by_term.data,
+        np.ones(len(terms), np.float32),
+        np.zeros(len(terms), np.float32),
         len(dense),
     )
+
+
+def score_of(lists, terms, weights):
+    return score(lists, *lists.find(terms, weights)).copy()
+
+
+@pytest.fixture(params=["scipy", "numpy"])
+def way(request, monkeypatch):
+    """Score by scipy's kernel, or by numpy alone."""
+    if request.param == "numpy":
+        monkeypatch.setattr(ranking, "_compiled_kernel", lambda: None)
+    return request.param
 
 
 @given(problems())
@@ -41,7 +57,7 @@ def test_a_score_is_the_dense_dot_product(problem):
     dense, terms, weights = problem
     expected = dense[:, terms].astype(np.float64) @ weights.astype(np.float64)
 
-    scores = score(postings(dense), terms, weights)
+    scores = score_of(postings(dense), terms, weights)
 
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
@@ -54,32 +70,61 @@ def test_scores_are_summed_in_float32_by_rising_term_id(problem):
     for term, weight in zip(terms, weights, strict=True):
         expected += dense[:, term] * weight
 
-    np.testing.assert_array_equal(score(postings(dense), terms, weights), expected)
+    np.testing.assert_array_equal(score_of(postings(dense), terms, weights), expected)
 
 
 @given(problems())
-def test_both_ways_through_scipy_give_the_same_bits(problem):
+def test_scores_are_the_same_with_scipy_and_without(problem):
     dense, terms, weights = problem
     lists = postings(dense)
 
-    compiled = score(lists, terms, weights)
-    public = score_by_public_scipy(lists, terms, weights)
+    with pytest.MonkeyPatch.context() as patch:
+        compiled = score_of(lists, terms, weights)
+        patch.setattr(ranking, "_compiled_kernel", lambda: None)
+        plain = score_of(lists, terms, weights)
 
-    assert compiled.dtype == public.dtype
-    assert compiled.tobytes() == public.tobytes()
+    assert compiled.dtype == plain.dtype == np.float32
+    assert compiled.tobytes() == plain.tobytes()
+
+
+def test_posting_lists_beyond_32_bits_are_found():
+    # Offsets as an index of three billion postings has them; two lists of one posting are read.
+    far = 3 * 10**9
+
+    class Lists:
+        def __init__(self, dtype):
+            self.dtype = dtype
+
+        def __getitem__(self, span):
+            assert span.stop - span.start == 1
+            return np.ones(1, self.dtype)
+
+    lists = Postings(
+        np.arange(3, dtype=np.int32),
+        np.array([0, 1, far, far + 1], np.int64),
+        Lists(np.int32),
+        Lists(np.float32),
+        np.ones(3, np.float32),
+        np.zeros(3, np.float32),
+        2,
+    )
+
+    scores = score_of(lists, np.array([0, 2], np.int32), np.array([2.0, 3.0], np.float32))
+
+    assert scores.tolist() == [0, 5]
 
 
 def test_the_compiled_way_exists_in_this_scipy():
-    # Else the comparison above compares the public way with itself.
+    # Else the comparison above compares numpy's way with itself.
     assert ranking._compiled_kernel() is not None
 
 
-def test_read_only_posting_lists_are_scored_in_place():
+def test_read_only_posting_lists_are_scored(way):
     lists = postings(np.eye(TERMS, dtype=np.float32))
-    for array in (lists.term_offsets, lists.numbers, lists.weights):
+    for array in (lists.offsets, lists.numbers, lists.impacts):
         array.flags.writeable = False
 
-    scores = score(lists, np.array([3], np.int32), np.array([2.0], np.float32))
+    scores = score_of(lists, np.array([3], np.int32), np.array([2.0], np.float32))
 
     assert scores.tolist() == [2.0 if number == 3 else 0.0 for number in range(TERMS)]
 

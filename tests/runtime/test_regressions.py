@@ -409,7 +409,7 @@ def test_a_failed_save_removes_the_folders_above_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize("head", [b"PK\x03\x04", b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', ("])
 def test_garbage_that_numpy_takes_for_something_is_no_array(tmp_path, head):
     toy("x").save(tmp_path / "i")
-    (file,) = tmp_path.rglob("weights.npy")
+    (file,) = tmp_path.rglob("impacts.npy")
     file.write_bytes(head + file.read_bytes()[len(head) :])
     with pytest.raises(IndexFormatError):
         Index.open(tmp_path / "i")

@@ -1,0 +1,306 @@
+"""A segment: up to 262,144 documents with their posting lists, never changed once made.
+
+So many that lists are long enough to be read at full speed, and few enough that one is made or
+merged in about a gigabyte of memory, however large the index. Weights are kept as impacts of 4, 2
+or 1 bytes, with a scale for each term; what that loses is measured when the segment is made, and
+kept beside each term. Does not know files: see `store`.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelet.documents import Document
+from spladelet.errors import IndexFormatError, InputError
+from spladelet.ranking import Postings, score
+from spladelet.vector import SparseVectors
+
+MAX_DOCUMENTS = 1 << 18
+
+_FEW = 8192  # documents
+_LEVELS = 255  # of a uint8 impact; 0 would be no posting
+_IMPACTS: dict[str, type[np.generic]] = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "uint8": np.uint8,
+}
+KINDS = tuple(_IMPACTS)
+
+
+class Documents(Protocol):
+    """Documents by number: a list in memory, or `store.StoredDocuments`."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int, /) -> Document: ...
+    def __iter__(self) -> Iterator[Document]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class IdTable:
+    """Documents' numbers by the hash of their ids.
+
+    Attributes:
+        hashes: uint64[documents], ascending.
+        numbers: int32[documents], whose hash it is.
+    """
+
+    hashes: NDArray[np.uint64]
+    numbers: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> "IdTable":
+        """Make the table of documents in their order."""
+        hashes = hash_ids(ids)
+        order = np.argsort(hashes, kind="stable")
+        return cls(hashes[order], order.astype(np.int32))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Documents, some of which may be deleted.
+
+    Attributes:
+        postings: Their posting lists.
+        documents: The documents.
+        ids: Their numbers by id.
+        deleted: int32[deleted documents], their numbers, ascending.
+        is_built: Whether it was made here, so that its posting lists need no check.
+    """
+
+    postings: Postings
+    documents: Documents
+    ids: IdTable
+    deleted: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    is_built: bool = False
+
+    def __len__(self) -> int:
+        """Return how many documents are not deleted."""
+        return self.postings.documents - len(self.deleted)
+
+    @cached_property
+    def live(self) -> NDArray[np.int64]:
+        """The numbers of the documents that are not deleted, ascending: int64[len]."""
+        is_live = np.ones(self.postings.documents, bool)
+        is_live[self.deleted] = False
+        return np.flatnonzero(is_live)
+
+    def document(self, rank: int) -> Document:
+        """Return a document by its rank among those that are not deleted."""
+        return self.documents[int(self.live[rank]) if len(self.deleted) else rank]
+
+    def ranks(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the ranks of documents among those that are not deleted."""
+        return np.searchsorted(self.live, numbers) if len(self.deleted) else numbers
+
+    def score(
+        self, term_ids: NDArray[np.int32], weights: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float]:
+        """Return every document's score, 0 for the deleted, and how far off one may be."""
+        places, weights = self.postings.find(term_ids, weights)
+        self._check(places)
+        scores = score(self.postings, places, weights)
+        scores[self.deleted] = 0
+        error = weights.astype(np.float64) @ self.postings.errors[places]
+        return scores, float(error)
+
+    def find(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, int]:
+        """Return the numbers of those documents that are here and not deleted.
+
+        Args:
+            ids: Their ids.
+            hashes: The ids' hashes, from `hash_ids`.
+        """
+        first = np.searchsorted(self.ids.hashes, hashes, "left")
+        last = np.searchsorted(self.ids.hashes, hashes, "right")
+        found: dict[str, int] = {}
+        for asked in np.flatnonzero(last > first).tolist():
+            for number in self.ids.numbers[first[asked] : last[asked]].tolist():
+                if self.documents[number].id == ids[asked] and not self._is_deleted(number):
+                    found[ids[asked]] = number
+        return found
+
+    def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """Return the vectors as a CSR matrix's offsets, term ids and weights; none of the deleted.
+
+        Raises:
+            IndexFormatError: A posting list on disk is damaged.
+        """
+        stored = self.postings
+        self._check(np.arange(len(stored.terms)))
+        lengths = np.diff(stored.offsets)
+        term_ids = np.repeat(stored.terms, lengths)
+        weights = stored.impacts.astype(np.float32) * np.repeat(stored.scales, lengths)
+        order = _stable_order(stored.numbers)
+        if len(self.deleted):
+            is_deleted = np.zeros(stored.documents, bool)
+            is_deleted[self.deleted] = True
+            order = order[~is_deleted[stored.numbers[order]]]
+        counts = np.bincount(stored.numbers[order], minlength=stored.documents)[self.live]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return offsets, term_ids[order], weights[order]
+
+    @cached_property
+    def _sound(self) -> NDArray[np.bool_]:
+        return np.full(len(self.postings.terms), self.is_built)
+
+    def _check(self, places: NDArray[np.int64]) -> None:
+        """Check each posting list at its first use: the kernel trusts document numbers blindly."""
+        stored = self.postings
+        for place in places[~self._sound[places]].tolist():
+            span = slice(int(stored.offsets[place]), int(stored.offsets[place + 1]))
+            numbers, impacts = stored.numbers[span], stored.impacts[span]
+            ascending = not len(numbers) or (
+                0 <= numbers[0]
+                and numbers[-1] < stored.documents
+                and (numbers[1:] > numbers[:-1]).all()
+            )
+            if not (ascending and np.isfinite(impacts).all() and (impacts > 0).all()):
+                raise IndexFormatError(
+                    f"the posting list of term {stored.terms[place]} is damaged. Build the index "
+                    "again."
+                )
+            self._sound[place] = True
+
+    def _is_deleted(self, number: int) -> bool:
+        place = int(np.searchsorted(self.deleted, number))
+        return place < len(self.deleted) and int(self.deleted[place]) == number
+
+
+def hash_ids(ids: Iterable[str]) -> NDArray[np.uint64]:
+    """Return 64 bits of each id's BLAKE2b."""
+    digests = (
+        hashlib.blake2b(i.encode("utf-8", "surrogatepass"), digest_size=8).digest() for i in ids
+    )
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
+
+
+def build_segment(
+    vectors: SparseVectors,
+    documents: Sequence[Document],
+    kind: str,
+    errors: NDArray[np.float32] | None = None,
+) -> Segment:
+    """Make a segment of vectors and their documents, at most `MAX_DOCUMENTS`.
+
+    Args:
+        vectors: One vector a document.
+        documents: The documents.
+        kind: "float32", "float16" or "uint8".
+        errors: How far each term's weights may be from what was given, float32[vocab_size]; None
+            means that they are what was given.
+
+    Raises:
+        InputError: `kind` is none of them, or a weight is too large for float16.
+    """
+    check_kind(kind)
+    terms, offsets, numbers, weights = _by_term(vectors)
+    impacts, scales = _to_impacts(weights, offsets, kind)
+    lost = np.zeros(len(terms), np.float32)
+    if len(terms):
+        kept = impacts.astype(np.float32) * np.repeat(scales, np.diff(offsets))
+        lost = np.maximum.reduceat(np.abs(kept.astype(np.float64) - weights), offsets[:-1])
+        # Rounded up, and never below what an earlier rounding lost.
+        lost = np.where(lost > 0, np.nextafter(lost.astype(np.float32), np.float32(np.inf)), 0)
+    if errors is not None:
+        lost = lost + errors[terms]
+    postings = Postings(
+        terms,
+        offsets,
+        numbers,
+        impacts,
+        scales,
+        lost.astype(np.float32),
+        len(vectors),
+    )
+    ids = IdTable.of(document.id for document in documents)
+    return Segment(postings, documents, ids, is_built=True)
+
+
+def check_kind(kind: str) -> None:
+    """Raise InputError unless weights can be kept as this."""
+    if kind not in _IMPACTS:
+        raise InputError(f"weights is {kind!r}; expected one of {', '.join(_IMPACTS)}.")
+
+
+def impact_type(kind: str) -> type[np.generic]:
+    """Return the numpy type that weights are kept in."""
+    return _IMPACTS[kind]
+
+
+def merge_segments(segments: Sequence[Segment], kind: str, vocab_size: int) -> Segment:
+    """Make one segment of several, in their order, without what is deleted."""
+    vectors = join_rows(segments, vocab_size, None)
+    documents = [segment.document(rank) for segment in segments for rank in range(len(segment))]
+    errors = np.zeros(vocab_size, np.float32)
+    for segment in segments:
+        terms = segment.postings.terms
+        errors[terms] = np.maximum(errors[terms], segment.postings.errors)
+    return build_segment(vectors, documents, kind, errors)
+
+
+def join_rows(segments: Sequence[Segment], vocab_size: int, model: str | None) -> SparseVectors:
+    """Return the vectors of several segments, none of the deleted."""
+    rows = [segment.rows() for segment in segments]
+    ends = np.cumsum([0, *(offsets[-1] for offsets, _, _ in rows)], dtype=np.int64)
+    return SparseVectors(
+        np.concatenate(
+            [np.zeros(1, np.int64), *(r[0][1:] + end for r, end in zip(rows, ends, strict=False))]
+        ),
+        np.concatenate([np.empty(0, np.int32), *(term_ids for _, term_ids, _ in rows)]),
+        np.concatenate([np.empty(0, np.float32), *(weights for _, _, weights in rows)]),
+        vocab_size,
+        model,
+    )
+
+
+def _by_term(
+    vectors: SparseVectors,
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Transpose: return terms, offsets, document numbers and weights, as in `Postings`."""
+    if len(vectors) < _FEW:  # loading scipy takes longer than sorting these
+        order = _stable_order(vectors.term_ids)
+        rows = np.repeat(np.arange(len(vectors), dtype=np.int32), vectors.active_dims)
+        terms, starts = np.unique(vectors.term_ids[order], return_index=True)
+        offsets = np.append(starts, len(order)).astype(np.int64)
+        return terms.astype(np.int32), offsets, rows[order], vectors.weights[order]
+    by_term = vectors.to_csr().tocsc()
+    terms = np.flatnonzero(np.diff(by_term.indptr)).astype(np.int32)
+    offsets = np.append(by_term.indptr[terms], by_term.nnz).astype(np.int64)
+    return terms, offsets, by_term.indices.astype(np.int32, copy=False), by_term.data
+
+
+def _stable_order(keys: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Order by key, stably: by counting 16 bits at a time, for so numpy sorts these."""
+    order = np.argsort((keys & 0xFFFF).astype(np.uint16), kind="stable")
+    if len(keys) and int(keys.max()) > 0xFFFF:
+        order = order[np.argsort((keys[order] >> 16).astype(np.uint16), kind="stable")]
+    return order
+
+
+def _to_impacts(
+    weights: NDArray[np.float32], offsets: NDArray[np.int64], kind: str
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    terms = len(offsets) - 1
+    ones = np.ones(terms, np.float32)
+    if kind == "float32":
+        return weights, ones
+    if kind == "float16":
+        if len(weights) and weights.max() > np.finfo(np.float16).max:
+            raise InputError(
+                f"weight {weights.max()} is above float16's {np.finfo(np.float16).max}; choose "
+                "float32 or uint8."
+            )
+        # What would round to nothing stays the smallest there is: it is a posting.
+        least = np.finfo(np.float16).smallest_subnormal
+        return np.maximum(weights.astype(np.float16), least), ones
+    if not terms:
+        return np.empty(0, np.uint8), ones
+    least_scale = np.finfo(np.float32).tiny
+    scales = np.maximum(np.maximum.reduceat(weights, offsets[:-1]) / _LEVELS, least_scale)
+    levels = np.rint(weights / np.repeat(scales, np.diff(offsets)))
+    return np.clip(levels, 1, _LEVELS).astype(np.uint8), scales.astype(np.float32)
