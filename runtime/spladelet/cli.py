@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.resources import files
-from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 from spladelet import (
     Document,
     Encoder,
     Index,
-    IndexWriter,
     SparseVector,
+    changes,
     display,
     read_documents,
 )
@@ -43,7 +43,7 @@ _QUESTIONS = (
     "How do I extinguish a blazing skillet?",
 )
 
-_BATCH = 4096  # documents that are encoded before they are written
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,48 +132,15 @@ def _index(options: argparse.Namespace) -> None:
 
 
 def _add(options: argparse.Namespace) -> None:
-    """Add a file's documents a batch at a time, so that neither texts nor vectors pile up."""
-    Index.open(options.index)  # a slip in its name makes no new one
-    encoder = _encoder(options)
-    documents = read_documents(sys.stdin if options.file == "-" else options.file)
-    with IndexWriter(options.index) as writer:
-        before = len(writer)
-        put = writer.upsert if options.replace else writer.add
-        for batch in _batches(documents):
-            put(
-                encoder.encode_documents(
-                    batch,
-                    max_active_dims=options.max_active_dims,
-                    min_weight=options.min_weight,
-                ),
-                batch,
-            )
-        after = len(writer)
-    _report_change(options, {"documents": after, "added": after - before})
+    print(changes.run_add(options))
 
 
 def _delete(options: argparse.Namespace) -> None:
-    Index.open(options.index)
-    ids = options.id or [line.rstrip("\n") for line in sys.stdin]
-    with IndexWriter(options.index) as writer:
-        deleted, after = writer.delete(ids), len(writer)
-    _report_change(options, {"documents": after, "deleted": deleted})
+    print(changes.run_delete(options))
 
 
 def _compact(options: argparse.Namespace) -> None:
-    before = Index.open(options.index).postings
-    with IndexWriter(options.index) as writer:
-        writer.compact()
-        after = len(writer)
-    now = Index.open(options.index).postings
-    _report_change(options, {"documents": after, "postings": now, "postings gone": before - now})
-
-
-def _report_change(options: argparse.Namespace, counts: dict[str, int]) -> None:
-    if options.json:
-        _print_json({name.replace(" ", "_"): count for name, count in counts.items()})
-    else:
-        print(f"{options.index}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    print(changes.run_compact(options))
 
 
 def _search(options: argparse.Namespace) -> None:
@@ -295,11 +262,6 @@ def _texts(given: list[str]) -> list[Document]:
     return [Document(str(number), text) for number, text in enumerate(given, start=1)]
 
 
-def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    while batch := list(islice(documents, _BATCH)):
-        yield batch
-
-
 def _find(index: Index, identity: str) -> Document:
     number = index.find(identity)
     if number is not None:
@@ -400,7 +362,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"spladelet {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (_add_first_steps, _add_index, _add_search, _add_measuring_and_engines, _add_checks):
+        add(commands)
+    return parser
 
+
+def _add_first_steps(commands: _Commands) -> None:
     demo = _command(commands, "demo", _demo, "answer questions from a small built-in corpus")
     demo.add_argument("question", nargs="*", help="your question (default: a few of ours)")
     demo.add_argument("-k", type=int, default=1, help="hits a question (default: 1)")
@@ -411,8 +378,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_top(encode)
     _add_pruning(encode)
 
+
+def _add_index(commands: _Commands) -> None:
     index = _command(commands, "index", _index, "encode documents and save an index")
-    index.add_argument("file", metavar="FILE", help=_FILE_HELP)
+    index.add_argument("file", metavar="FILE", help=changes.FILE_HELP)
     index.add_argument("-o", "--output", required=True, metavar="FOLDER", help="the index")
     index.add_argument(
         "--weights",
@@ -423,20 +392,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_pruning(index)
 
     grow = _command(commands, "add", _add, "encode documents and add them to an index")
-    grow.add_argument("index", metavar="INDEX", help="the index")
-    grow.add_argument("file", metavar="FILE", help=_FILE_HELP)
-    grow.add_argument(
-        "--replace", action="store_true", help="in place of documents with the same ids"
-    )
+    changes.add_add(grow)
     _add_pruning(grow)
+    changes.add_delete(_command(commands, "delete", _delete, "delete documents of an index"))
+    text = "rewrite an index without what was deleted"
+    changes.add_compact(_command(commands, "compact", _compact, text))
 
-    delete = _command(commands, "delete", _delete, "delete documents of an index")
-    delete.add_argument("index", metavar="INDEX", help="the index")
-    delete.add_argument("id", nargs="*", help="their ids (default: one a line on standard input)")
 
-    compact = _command(commands, "compact", _compact, "rewrite an index without what was deleted")
-    compact.add_argument("index", metavar="INDEX", help="the index")
-
+def _add_search(commands: _Commands) -> None:
     search = _command(commands, "search", _search, "find the documents that answer a query")
     search.add_argument(
         "index", type=Path, metavar="INDEX", help="an index, or a file of documents to index first"
@@ -458,6 +421,8 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--index", metavar="FOLDER", help="look the document up here")
     _add_top(explain)
 
+
+def _add_measuring_and_engines(commands: _Commands) -> None:
     evaluate = _command(commands, "evaluate", _evaluate, "measure retrieval on test collections")
     evaluation.add_evaluate(evaluate)
     _add_pruning(evaluate)
@@ -472,6 +437,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         add(_command(commands, name, run, text))
 
+
+def _add_checks(commands: _Commands) -> None:
     for name, run, text in (
         ("info", _info, "say what a model or index is"),
         ("verify", _verify, "check every file of a model or index by its hash"),
@@ -480,16 +447,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "path", nargs="?", metavar="PATH", help="a bundle or an index (default: our model)"
         )
-    return parser
-
-
-_FILE_HELP = (
-    'JSONL ({"id", "title", "text"}) or one document a line; may be .gz; - for standard input'
-)
 
 
 def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: _Commands,
     name: str,
     run: Callable[[argparse.Namespace], None],
     text: str,

@@ -12,13 +12,13 @@ import lzma
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import IO, Any
 
-from spladelet.errors import InputError, RecordError
+from spladelet.errors import DuplicateIdError, InputError, RecordError
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +147,35 @@ def to_document(record: Mapping[str, Any], number: int, name: str) -> Document:
             f"{name}, line {number} has id {identity!r:.40}; expected a string or whole number."
         )
     return Document(str(identity), text, title)
+
+
+def as_documents(
+    documents: Iterable[str | Document] | None, expected: int, first: int = 0
+) -> list[Document]:
+    """Return as many documents as expected; a str gets its number, counted from `first`, as id.
+
+    Raises:
+        InputError: There are more or fewer.
+    """
+    if isinstance(documents, str):
+        raise InputError("documents is one str; expected as many as there are vectors.")
+    given = [""] * expected if documents is None else documents
+    kept = [
+        item if isinstance(item, Document) else Document(str(number), item)
+        for number, item in enumerate(given, start=first)
+    ]
+    if len(kept) != expected:
+        raise InputError(f"{expected} vectors came with {len(kept)} documents; give one for each.")
+    return kept
+
+
+def check_ids(documents: Sequence[Document]) -> None:
+    """Raise DuplicateIdError if two documents have one id."""
+    seen: dict[str, int] = {}
+    for number, document in enumerate(documents):
+        first = seen.setdefault(document.id, number)
+        if first != number:
+            raise DuplicateIdError(
+                f"documents {first} and {number} (from 0) both have id {document.id!r}. Give each "
+                "its own."
+            )

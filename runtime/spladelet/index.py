@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelet import store
-from spladelet.documents import Document
+from spladelet.documents import Document, as_documents, check_ids
 from spladelet.errors import InputError
+from spladelet.manifest import Manifest, SegmentEntry
 from spladelet.ranking import top_k
 from spladelet.segment import (
     MAX_DOCUMENTS,
@@ -27,10 +28,8 @@ from spladelet.segment import (
     hash_ids,
     join_rows,
 )
-from spladelet.store import Manifest
 from spladelet.threads import available_cpus
 from spladelet.vector import SparseVector, SparseVectors, check_same_model
-from spladelet.writer import as_documents, check_ids, pick
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Index:
         check_ids(kept)
         segments = [
             build_segment(
-                pick(vectors, np.arange(start, min(start + MAX_DOCUMENTS, len(kept)))),
+                vectors.take(np.arange(start, min(start + MAX_DOCUMENTS, len(kept)))),
                 kept[start : start + MAX_DOCUMENTS],
                 weights,
             )
@@ -179,7 +178,7 @@ class Index:
         """
         folder = Path(path)
         with store.writing(folder):
-            entries: list[store.SegmentEntry] = []
+            entries: list[SegmentEntry] = []
             try:
                 for segment in self._view.segments:
                     entries.append(store.write_segment(folder, segment))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 # Documents per chunk whose best score is looked at before any single one (see top_k).
 _CHUNK = 1024
 # With fewer documents than these, loading scipy (a quarter of a second) does not pay.
-_FEW = 8192
+FEW = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def score(
     """
     scores = _workspace.zeros(postings.documents)
     factors = weights * postings.scales[places]
-    few = postings.documents < _FEW and "scipy.sparse" not in sys.modules
+    few = postings.documents < FEW and "scipy.sparse" not in sys.modules
     kernel = None if few else _compiled_kernel()
     starts, ends = postings.offsets[places].tolist(), postings.offsets[places + 1].tolist()
     for start, end, factor in zip(starts, ends, factors, strict=True):

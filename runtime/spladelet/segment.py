@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelet import ranking
 from spladelet.documents import Document
 from spladelet.errors import IndexFormatError, InputError
 from spladelet.ranking import Postings, score
@@ -22,7 +23,6 @@ from spladelet.vector import SparseVectors
 
 MAX_DOCUMENTS = 1 << 18
 
-_FEW = 8192  # documents
 _LEVELS = 255  # of a uint8 impact; 0 would be no posting
 _IMPACTS: dict[str, type[np.generic]] = {
     "float32": np.float32,
@@ -245,24 +245,15 @@ def merge_segments(segments: Sequence[Segment], kind: str, vocab_size: int) -> S
 
 def join_rows(segments: Sequence[Segment], vocab_size: int, model: str | None) -> SparseVectors:
     """Return the vectors of several segments, none of the deleted."""
-    rows = [segment.rows() for segment in segments]
-    ends = np.cumsum([0, *(offsets[-1] for offsets, _, _ in rows)], dtype=np.int64)
-    return SparseVectors(
-        np.concatenate(
-            [np.zeros(1, np.int64), *(r[0][1:] + end for r, end in zip(rows, ends, strict=False))]
-        ),
-        np.concatenate([np.empty(0, np.int32), *(term_ids for _, term_ids, _ in rows)]),
-        np.concatenate([np.empty(0, np.float32), *(weights for _, _, weights in rows)]),
-        vocab_size,
-        model,
-    )
+    parts = [SparseVectors(*segment.rows(), vocab_size, model) for segment in segments]
+    return SparseVectors.stack(parts, vocab_size, model)
 
 
 def _by_term(
     vectors: SparseVectors,
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
     """Transpose: return terms, offsets, document numbers and weights, as in `Postings`."""
-    if len(vectors) < _FEW:  # loading scipy takes longer than sorting these
+    if len(vectors) < ranking.FEW:
         order = _stable_order(vectors.term_ids)
         rows = np.repeat(np.arange(len(vectors), dtype=np.int32), vectors.active_dims)
         terms, starts = np.unique(vectors.term_ids[order], return_index=True)

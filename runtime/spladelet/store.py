@@ -25,9 +25,9 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -42,95 +42,16 @@ from spladelet.errors import (
     IndexNotFoundError,
     IndexWriteError,
 )
+from spladelet.manifest import FILES, SEGMENT_NAME, Manifest, SegmentEntry
 from spladelet.ranking import Postings
-from spladelet.segment import MAX_DOCUMENTS, IdTable, Segment, impact_type
-
-FORMAT = "spladelet-index"
-FORMAT_VERSION = 2
+from spladelet.segment import IdTable, Segment, impact_type
 
 _GENERATION = re.compile(r"generation-(\d+)\.json")
-_SEGMENT = re.compile(r"segment-[0-9a-f]{16}")
-_DELETED = re.compile(r"deleted-[0-9a-f]{16}\.npy")
 _ASIDE = re.compile(r"generation-\d+-[0-9a-f]{16}\.tmp")
+_LOCK = "writer.lock"  # of Windows only: elsewhere the folder itself is locked
 _ATTEMPTS = 5
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentEntry:
-    """What the manifest says of a segment.
-
-    Attributes:
-        name: Its folder.
-        documents: How many it holds, deleted ones too.
-        postings: Likewise.
-        deleted: How many of the documents are deleted.
-        files: Size and hash of each, by name; the one of the deleted documents too.
-    """
-
-    name: str
-    documents: int
-    postings: int
-    deleted: int
-    files: Mapping[str, FileEntry]
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """One generation of an index.
-
-    Attributes:
-        generation: Counts up with every save.
-        vocab_size: How many terms the model has.
-        model: Fingerprint of the model; None if unknown.
-        model_name: What people call it; may be empty.
-        weights: What weights are kept in: "float32", "float16" or "uint8".
-        segments: The documents, in order.
-    """
-
-    generation: int
-    vocab_size: int
-    model: str | None
-    model_name: str
-    weights: str
-    segments: tuple[SegmentEntry, ...]
-
-    def to_json(self) -> str:
-        """Write the manifest as text."""
-        head = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        return json.dumps(head | asdict(self), indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str | bytes, where: Path) -> "Manifest":
-        """Read a manifest.
-
-        Raises:
-            IndexFormatError: It is of an unknown version, or not well-formed.
-        """
-        try:
-            raw = json.loads(text)
-            if raw["format"] != FORMAT or raw["format_version"] != FORMAT_VERSION:
-                raise IndexFormatError(
-                    f"{where} has format {raw['format']!r} version {raw['format_version']!r}; this "
-                    f"version reads {FORMAT!r} version {FORMAT_VERSION}. Upgrade with `pip install "
-                    "-U spladelet`, or build the index again."
-                )
-            impact_type(raw["weights"])
-            segments = tuple(_segment_entry(entry, where) for entry in raw["segments"])
-            return cls(
-                int(raw["generation"]),
-                int(raw["vocab_size"]),
-                raw["model"],
-                raw["model_name"],
-                raw["weights"],
-                segments,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise IndexFormatError(
-                f"{where} is not a well-formed manifest ({type(error).__name__}: {error}). "
-                "Build the index again."
-            ) from error
 
 
 class StoredDocuments:
@@ -186,8 +107,10 @@ def writing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    windows = os.name == "nt"  # folders cannot be opened there
-    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT) if windows else os.open(folder, 0)
+    if sys.platform == "win32":  # folders cannot be opened there
+        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT)
+    else:
+        handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             _take_lock(handle)
@@ -231,7 +154,7 @@ def write_segment(folder: Path, segment: Segment) -> SegmentEntry:
 
 def write_deleted(folder: Path, entry: SegmentEntry, deleted: NDArray[np.int32]) -> SegmentEntry:
     """Write which documents of a segment are deleted, for the next manifest."""
-    files = {name: file for name, file in entry.files.items() if name in _FILES}
+    files = {name: file for name, file in entry.files.items() if name in FILES}
     if len(deleted):
         name = f"deleted-{secrets.token_hex(8)}.npy"
         path = folder / entry.name / name
@@ -333,21 +256,9 @@ def is_index(folder: Path) -> bool:
 def _is_vacant(folder: Path) -> bool:
     """Say whether a folder is empty, but for what a killed writer left."""
     return folder.is_dir() and all(
-        _SEGMENT.fullmatch(path.name) or _ASIDE.fullmatch(path.name) or path.name == _LOCK
+        SEGMENT_NAME.fullmatch(path.name) or _ASIDE.fullmatch(path.name) or path.name == _LOCK
         for path in folder.iterdir()
     )
-
-
-def _segment_entry(raw: Mapping[str, Any], where: Path) -> SegmentEntry:
-    if not _SEGMENT.fullmatch(raw["name"]):
-        raise IndexFormatError(f"{where} names segment {raw['name']!r}, which none is called.")
-    files = {name: FileEntry(**raw["files"][name]) for name in _FILES}
-    marks = [name for name in raw["files"] if _DELETED.fullmatch(name)]
-    files |= {name: FileEntry(**raw["files"][name]) for name in marks}
-    documents, deleted = int(raw["documents"]), int(raw["deleted"])
-    if len(marks) != (deleted > 0) or not 0 <= documents <= MAX_DOCUMENTS:
-        raise ValueError(f"segment {raw['name']} has {documents} documents, {deleted} deleted")
-    return SegmentEntry(raw["name"], documents, int(raw["postings"]), deleted, files)
 
 
 def _write_files(path: Path, segment: Segment) -> SegmentEntry:
@@ -372,7 +283,7 @@ def _write_files(path: Path, segment: Segment) -> SegmentEntry:
     for name, array in arrays.items():
         _save(path / name, array)
     _sync_folder(path)
-    files = {name: FileEntry.of(path / name) for name in _FILES}
+    files = {name: FileEntry.of(path / name) for name in FILES}
     return SegmentEntry(path.name, postings.documents, len(postings.numbers), 0, files)
 
 
@@ -396,10 +307,10 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
                 f"{path / name} has {size} bytes, expected {file.size}: it was truncated or "
                 "changed. Build the index again."
             )
-    types = {**_FILES, "impacts.npy": impact_type(manifest.weights)}
+    types = {**FILES, "impacts.npy": impact_type(manifest.weights)}
     load = {name: _load(path / name, dtype) for name, dtype in types.items() if dtype}
     deleted = np.empty(0, np.int32)
-    for name in entry.files.keys() - _FILES.keys():
+    for name in entry.files.keys() - FILES.keys():
         deleted = _load(path / name, np.int32)
     postings = Postings(
         load["terms.npy"],
@@ -471,22 +382,6 @@ def _load(path: Path, dtype: type[np.generic]) -> NDArray[Any]:
     return array.view(np.ndarray)
 
 
-# The files of a segment, and what the arrays among them hold; impacts are of the index's type.
-_FILES: dict[str, type[np.generic] | None] = {
-    "terms.npy": np.int32,
-    "offsets.npy": np.int64,
-    "numbers.npy": np.int32,
-    "impacts.npy": np.float32,
-    "scales.npy": np.float32,
-    "errors.npy": np.float32,
-    "documents.jsonl": None,
-    "document_offsets.npy": np.int64,
-    "id_hashes.npy": np.uint64,
-    "id_numbers.npy": np.int32,
-}
-_LOCK = "writer.lock"  # of Windows only: elsewhere the folder itself is locked
-
-
 def _generations(folder: Path) -> list[int]:
     try:
         names = os.listdir(folder)
@@ -519,7 +414,7 @@ def _remove_unused(folder: Path, current: Manifest) -> None:
         match = _GENERATION.fullmatch(path.name)
         if (match and int(match[1]) < current.generation) or _ASIDE.fullmatch(path.name):
             _quietly(path.unlink)
-        elif _SEGMENT.fullmatch(path.name) and path.name not in keep:
+        elif SEGMENT_NAME.fullmatch(path.name) and path.name not in keep:
             shutil.rmtree(path, ignore_errors=True)
         elif path.name in keep:
             for file in path.glob("deleted-*.npy"):

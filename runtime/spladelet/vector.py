@@ -193,6 +193,39 @@ class SparseVectors(Sequence[SparseVector]):
             model,
         )
 
+    @classmethod
+    def stack(
+        cls, parts: Sequence["SparseVectors"], vocab_size: int, model: str | None = None
+    ) -> "SparseVectors":
+        """Put matrices of one model on top of each other; what was truncated is forgotten."""
+        ends = np.cumsum([0, *(part.row_offsets[-1] for part in parts)], dtype=np.int64)
+        offsets = [part.row_offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
+        return cls(
+            np.concatenate([np.zeros(1, np.int64), *offsets]),
+            np.concatenate([np.empty(0, np.int32), *(part.term_ids for part in parts)]),
+            np.concatenate([np.empty(0, np.float32), *(part.weights for part in parts)]),
+            vocab_size,
+            model,
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> "SparseVectors":
+        """Return some of the rows, in their order here; what was truncated is forgotten.
+
+        Args:
+            rows: Their numbers, none twice, int64[rows wanted].
+        """
+        wanted = np.zeros(len(self), bool)
+        wanted[rows] = True
+        if wanted.all():
+            return SparseVectors(
+                self.row_offsets, self.term_ids, self.weights, self.vocab_size, self.model
+            )
+        kept = np.repeat(wanted, self.active_dims)
+        offsets = np.concatenate([[0], np.cumsum(self.active_dims[wanted])]).astype(np.int64)
+        return SparseVectors(
+            offsets, self.term_ids[kept], self.weights[kept], self.vocab_size, self.model
+        )
+
     def to_csr(self) -> "csr_array":
         """Return a scipy CSR matrix, float32[texts, vocab_size], that shares these arrays."""
         from scipy.sparse import csr_array

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelet import store
-from spladelet.documents import Document
+from spladelet.documents import Document, as_documents, check_ids
 from spladelet.errors import DuplicateIdError, IndexWriteError, InputError
+from spladelet.manifest import Manifest, SegmentEntry
 from spladelet.segment import (
     MAX_DOCUMENTS,
     Segment,
@@ -27,8 +28,7 @@ from spladelet.segment import (
     hash_ids,
     merge_segments,
 )
-from spladelet.store import Manifest, SegmentEntry
-from spladelet.vector import SparseVectors, check_same_model
+from spladelet.vector import SparseVector, SparseVectors, check_same_model
 
 _FANOUT = 8  # segments of like size that are merged into one
 _DELETED_SHARE = 0.3  # of a segment's documents, from which on it is rewritten
@@ -215,8 +215,7 @@ class IndexWriter:
         if not manifest.vocab_size:
             self._manifest = replace(manifest, vocab_size=vectors.vocab_size, model=vectors.model)
             return
-        nothing = SparseVectors.from_rows([], manifest.vocab_size, manifest.model)
-        check_same_model(vectors, nothing)
+        check_same_model(vectors, SparseVector([], [], manifest.vocab_size, manifest.model))
         if manifest.model is None and not len(self):
             self._manifest = replace(manifest, model=vectors.model)
 
@@ -327,79 +326,14 @@ class _Pending:
     def take(self, count: int) -> tuple[SparseVectors, list[Document]]:
         """Remove and return the first so many that are not deleted."""
         places = np.sort(np.fromiter(self.places.values(), np.int64, len(self.places)))
-        joined, documents = join(self._vectors), self._documents
+        vocab_size, model = self._vectors[0].vocab_size, self._vectors[0].model
+        joined = SparseVectors.stack(self._vectors, vocab_size, model)
+        documents = self._documents
         first, rest = places[:count], places[count:]
         self.places, self._vectors, self._documents = {}, [], []
         if len(rest):
-            self.add(pick(joined, rest), [documents[place] for place in rest.tolist()])
-        return pick(joined, first), [documents[place] for place in first.tolist()]
-
-
-def as_documents(
-    documents: Iterable[str | Document] | None, expected: int, first: int = 0
-) -> list[Document]:
-    """Return as many documents as expected; a str gets its number, counted from `first`, as id.
-
-    Raises:
-        InputError: There are more or fewer.
-    """
-    if isinstance(documents, str):
-        raise InputError("documents is one str; expected as many as there are vectors.")
-    given = [""] * expected if documents is None else documents
-    kept = [
-        item if isinstance(item, Document) else Document(str(number), item)
-        for number, item in enumerate(given, start=first)
-    ]
-    if len(kept) != expected:
-        raise InputError(f"{expected} vectors came with {len(kept)} documents; give one for each.")
-    return kept
-
-
-def check_ids(documents: Sequence[Document]) -> None:
-    """Raise DuplicateIdError if two documents have one id."""
-    seen: dict[str, int] = {}
-    for number, document in enumerate(documents):
-        first = seen.setdefault(document.id, number)
-        if first != number:
-            raise DuplicateIdError(
-                f"documents {first} and {number} (from 0) both have id {document.id!r}. Give each "
-                "its own."
-            )
-
-
-def join(parts: Sequence[SparseVectors]) -> SparseVectors:
-    """Put matrices of one model on top of each other."""
-    if len(parts) == 1:
-        return parts[0]
-    ends = np.cumsum([0, *(part.row_offsets[-1] for part in parts)])
-    offsets = [
-        part.row_offsets[1:] + end for part, end in zip(parts, ends[:-1].tolist(), strict=True)
-    ]
-    return SparseVectors(
-        np.concatenate([np.zeros(1, np.int64), *offsets]),
-        np.concatenate([part.term_ids for part in parts]),
-        np.concatenate([part.weights for part in parts]),
-        parts[0].vocab_size,
-        parts[0].model,
-    )
-
-
-def pick(vectors: SparseVectors, rows: NDArray[np.int64]) -> SparseVectors:
-    """Return some rows of a matrix, in ascending order."""
-    if len(rows) == len(vectors):
-        return vectors
-    lengths = vectors.active_dims[rows]
-    keep = np.zeros(len(vectors), bool)
-    keep[rows] = True
-    kept = np.repeat(keep, vectors.active_dims)
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    return SparseVectors(
-        offsets,
-        vectors.term_ids[kept],
-        vectors.weights[kept],
-        vectors.vocab_size,
-        vectors.model,
-    )
+            self.add(joined.take(rest), [documents[place] for place in rest.tolist()])
+        return joined.take(first), [documents[place] for place in first.tolist()]
 
 
 def _plan_merge(segments: Sequence[Segment]) -> slice | None:

@@ -77,6 +77,8 @@ class TestParity:
     def test_a_sum_over_long_texts_is_within_the_tolerance(self, checkpoint, tmp_path):
         export_checkpoint(checkpoint("bert-sum-long"), tmp_path / "out")
 
+        assert Bundle.open(tmp_path / "out").description.document.pooling == "sum"
+
     @pytest.mark.parametrize("kind", ["bert", "bert-sum"])
     @pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u200b\ufeff", "\x00\x01"])
     def test_a_text_without_content_has_no_terms(self, kind, text, bundle):
@@ -358,6 +360,10 @@ class TestFailure:
 
     def test_a_text_with_a_lone_surrogate_is_compared_like_any(self, checkpoint, tmp_path):
         export_checkpoint(checkpoint("bert"), tmp_path / "out", texts=["a \ud800 b"])
+
+        assert (
+            Bundle.open(tmp_path / "out").description.fidelity["texts"] == len(built_in_texts()) + 1
+        )
 
 
 # Runs in a process of its own, whose files cannot grow: the same error as a full disk, at two

@@ -203,7 +203,9 @@ def test_a_link_inside_the_folder_is_followed(folder):
     (folder / TOKENIZER).rename(folder / "blob")
     (folder / TOKENIZER).symlink_to("blob")
 
-    Bundle.open(folder).verify()
+    bundle = Bundle.open(folder)
+    bundle.verify()
+    assert (bundle.folder / TOKENIZER).read_bytes() == (folder / "blob").read_bytes()
 
 
 @pytest.mark.parametrize("top", ["", "my-model/"])

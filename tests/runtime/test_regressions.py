@@ -103,7 +103,7 @@ def test_a_relative_bundle_survives_a_change_of_folder(bundle_folder, tmp_path, 
     monkeypatch.chdir(bundle_folder.parent)
     encoder = Encoder.load(bundle_folder.name if bundle_folder.name != "default" else "./default")
     monkeypatch.chdir(tmp_path)
-    encoder.encode_query("cat")
+    assert encoder.encode_query("cat") == Encoder.load(bundle_folder).encode_query("cat")
 
 
 def test_a_length_limit_beyond_the_graphs_is_a_bundle_error(copy_bundle, redescribe, encoder):

@@ -294,3 +294,15 @@ def test_no_rows_make_an_empty_matrix():
 
     assert (len(made), list(made), made.to_csr().shape) == (0, [], (0, VOCAB))
     assert repr(made) == "SparseVectors(0 texts, active_dims=0.0 on average)"
+
+
+def test_matrices_are_stacked_and_rows_taken_in_their_order():
+    rows = [SparseVector([i], [i + 1.0], 5) for i in range(5)]
+    parts = [SparseVectors.from_rows(some, 5, "m") for some in (rows[:2], [], rows[2:])]
+
+    stacked = SparseVectors.stack(parts, 5, "m")
+
+    assert (list(stacked), stacked.model) == (rows, "m")
+    assert list(stacked.take(np.array([3, 0]))) == [rows[0], rows[3]]
+    assert list(stacked.take(np.arange(5))) == rows
+    assert len(SparseVectors.stack([], 5)) == len(stacked.take(np.array([], int))) == 0

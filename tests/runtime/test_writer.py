@@ -328,7 +328,7 @@ def test_large_and_small_builds_make_the_same_segment(monkeypatch):
     vectors, documents = vectors_of([*rows, {}]), documents_of(map(str, range(21)))
 
     few = segment.build_segment(vectors, documents, "float32").postings
-    monkeypatch.setattr(segment, "_FEW", 0)
+    monkeypatch.setattr("spladelet.ranking.FEW", 0)
     many = segment.build_segment(vectors, documents, "float32").postings
 
     for name in ("terms", "offsets", "numbers", "impacts"):
