@@ -1,8 +1,8 @@
 """Documents, and reading them from JSONL or plain text.
 
-JSONL: one object a line with "text" (or "title" and "text"), and "id" or BEIR's "_id"; without
-one, the line number counts. Plain text: one document a line. Both may be gzipped; Windows line
-ends and a byte order mark are taken. Other fields of an object are ignored.
+JSONL: one object a line with "text" (or "title" and "text"), "id" or BEIR's "_id" (without one,
+the line number counts), and maybe "metadata", an object. Plain text: one document a line. Both may
+be gzipped; Windows line ends and a byte order mark are taken. Other fields are ignored.
 """
 
 import gzip
@@ -13,12 +13,13 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import IO, Any
 
 from spladelet.errors import DuplicateIdError, InputError, RecordError
+from spladelet.metadata import check_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,14 @@ class Document:
         id: Its name, unique in an index.
         text: What is encoded, after the title.
         title: May be empty.
+        metadata: What searches can be narrowed by: text, finite numbers, true, false or None by
+            name, or lists of these; or objects, which are only kept.
     """
 
     id: str
     text: str
     title: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def content(self) -> str:
@@ -130,7 +134,7 @@ def json_object(line: str, number: int, name: str) -> dict[str, Any]:
 
 
 def to_document(record: Mapping[str, Any], number: int, name: str) -> Document:
-    """Make a document of a record: "text", and maybe "id" (or "_id") and "title".
+    """Make a document of a record: "text", and maybe "id" (or "_id"), "title" and "metadata".
 
     Raises:
         RecordError: A field is missing or of another type; the message names file and line.
@@ -146,7 +150,12 @@ def to_document(record: Mapping[str, Any], number: int, name: str) -> Document:
         raise RecordError(
             f"{name}, line {number} has id {identity!r:.40}; expected a string or whole number."
         )
-    return Document(str(identity), text, title)
+    metadata = record.get("metadata") or {}
+    try:
+        check_metadata(metadata, str(identity))
+    except InputError as error:
+        raise RecordError(f"{name}, line {number}: {error}") from error
+    return Document(str(identity), text, title, metadata)
 
 
 def as_documents(
@@ -155,7 +164,7 @@ def as_documents(
     """Return as many documents as expected; a str gets its number, counted from `first`, as id.
 
     Raises:
-        InputError: There are more or fewer.
+        InputError: There are more or fewer, or metadata of one cannot be kept.
     """
     if isinstance(documents, str):
         raise InputError("documents is one str; expected as many as there are vectors.")
@@ -166,6 +175,9 @@ def as_documents(
     ]
     if len(kept) != expected:
         raise InputError(f"{expected} vectors came with {len(kept)} documents; give one for each.")
+    for document in kept:
+        if document.metadata:
+            check_metadata(document.metadata, document.id)
     return kept
 
 
@@ -179,3 +191,18 @@ def check_ids(documents: Sequence[Document]) -> None:
                 f"documents {first} and {number} (from 0) both have id {document.id!r}. Give each "
                 "its own."
             )
+
+
+def check_id_list(ids: Iterable[str]) -> list[str]:
+    """Return ids, each once.
+
+    Raises:
+        InputError: It is one str, not several, or one of them is no str.
+    """
+    if isinstance(ids, str):
+        raise InputError(f"ids is the str {ids!r}; expected several, as in [{ids!r}].")
+    asked = list(dict.fromkeys(ids))
+    for identity in asked:
+        if not isinstance(identity, str):
+            raise InputError(f"ids has {identity!r:.40} in it; expected each to be a str.")
+    return asked

@@ -6,11 +6,13 @@ terms.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +20,8 @@ from numpy.typing import NDArray
 from spladelet import store
 from spladelet.documents import Document, as_documents, check_ids
 from spladelet.errors import InputError
+from spladelet.filters import Filter, Where
 from spladelet.manifest import Manifest, SegmentEntry
-from spladelet.ranking import top_k
 from spladelet.segment import (
     MAX_DOCUMENTS,
     Segment,
@@ -30,6 +32,11 @@ from spladelet.segment import (
 )
 from spladelet.threads import available_cpus
 from spladelet.vector import SparseVector, SparseVectors, check_same_model
+
+# The numbers of the documents that may be found, a segment each; None for all of one.
+_Selection: TypeAlias = "list[NDArray[np.int32] | None]"
+
+_KEPT_SELECTIONS = 8  # filters whose documents are remembered: 4 bytes each at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class Hit:
         number: Its place in the index, from 0.
         error: How far the score may be from that of the weights as they were given; 0 is exact,
             which float32 weights always are.
+        metadata: The document's metadata.
     """
 
     id: str
@@ -52,6 +60,7 @@ class Hit:
     title: str
     number: int
     error: float = 0.0
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 class Index:
@@ -196,32 +205,46 @@ class Index:
                 store.discard(folder, entries)
                 raise
 
-    def search(self, query: SparseVector, k: int = 10, *, min_score: float = 0.0) -> list[Hit]:
-        """Return the k documents with the highest score.
+    def search(
+        self,
+        query: SparseVector,
+        k: int = 10,
+        *,
+        min_score: float = 0.0,
+        where: Where | None = None,
+        ids: Iterable[str] | None = None,
+    ) -> list[Hit]:
+        """Return the k documents with the highest score, among those that may be found.
 
         The score is the dot product over shared terms, summed in float32 by rising term id. Time
-        grows with the length of the query's posting lists.
+        grows with the length of the query's posting lists; where few documents may be found, with
+        their number instead.
 
         Args:
             query: Its vector.
             k: Hits wanted, at least 1; fewer return if fewer documents share a term.
             min_score: Documents that score less are left out.
+            where: What a hit's metadata must be: a mapping from fields to a value, a list of
+                values of which it has one, or a mapping of operators to operands: "eq", "ne",
+                "in", "not_in", "gt", "gte", "lt", "lte", "exists". All of it must hold; of a list
+                of mappings, one. A document without the field is "ne" and "not_in" everything; of
+                a field with several values, one must fit. Numbers are compared with numbers, text
+                with text by code point.
+            ids: The ids that a hit may have; None for all.
 
         Returns:
             Hits by falling score; equal scores by rising document number.
 
         Raises:
             ModelMismatchError: The query was encoded by another model than the documents.
-            InputError: `k` is below 1, or `min_score` negative or not finite.
-            IndexFormatError: A posting list on disk is damaged.
+            InputError: `k` is below 1, `min_score` negative or not finite, or `where` not
+                well-formed.
+            IndexFormatError: A file of the index is damaged; the message names it.
 
         Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086
         """
-        check_k(k)
-        if not 0 <= min_score < np.inf:
-            raise InputError(f"min_score is {min_score}; expected a finite number, 0 or above.")
-        self.check_model(query)
-        return self._view.search(query, k, min_score)
+        (hits,) = self.search_many([query], k, min_score=min_score, where=where, ids=ids, threads=1)
+        return hits
 
     def search_many(
         self,
@@ -229,6 +252,8 @@ class Index:
         k: int = 10,
         *,
         min_score: float = 0.0,
+        where: Where | None = None,
+        ids: Iterable[str] | None = None,
         threads: int | None = None,
     ) -> list[list[Hit]]:
         """Search several queries, on several threads; see `search`.
@@ -237,14 +262,27 @@ class Index:
             queries: Their vectors, for example a `SparseVectors`.
             k: Hits wanted for each.
             min_score: Documents that score less are left out.
+            where: What a hit's metadata must be.
+            ids: The ids that a hit may have; None for all.
             threads: How many searches run at a time; None means the processors this process may
                 use.
         """
         check_k(k)
+        if not 0 <= min_score < np.inf:
+            raise InputError(f"min_score is {min_score}; expected a finite number, 0 or above.")
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; expected at least 1, or None for all.")
+        view = self._view
+        selection = view.select(Filter.of(where, ids))
+
+        def search(query: SparseVector) -> list[Hit]:
+            self.check_model(query)
+            return view.search(query, k, min_score, selection)
+
+        if threads == 1:
+            return [search(query) for query in queries]
         with ThreadPoolExecutor(threads or available_cpus()) as pool:
-            return list(pool.map(lambda query: self.search(query, k, min_score=min_score), queries))
+            return list(pool.map(search, queries))
 
     def check_model(self, query: SparseVector) -> None:
         """Raise ModelMismatchError if a query was encoded by another model than the documents."""
@@ -302,19 +340,36 @@ class _View:
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.segments = tuple(segments)
         self.starts = list(accumulate((len(segment) for segment in segments), initial=0))
+        self._selections: OrderedDict[Filter, _Selection] = OrderedDict()
 
-    def search(self, query: SparseVector, k: int, min_score: float) -> list[Hit]:
+    def search(
+        self, query: SparseVector, k: int, min_score: float, selection: _Selection
+    ) -> list[Hit]:
         """Search segment by segment; what cannot be among the k best any more is passed over."""
         best = _Best(k)
         below = _largest_below(min_score)
-        for segment, start in zip(self.segments, self.starts, strict=False):
-            scores, error = segment.score(query.term_ids, query.weights)
-            found = top_k(scores, k, max(best.floor, below))
-            best.add(scores[found], start + segment.ranks(found), error)
+        for segment, start, allowed in zip(self.segments, self.starts, selection, strict=False):
+            if allowed is not None and not len(allowed):
+                continue
+            above = max(best.floor, below)
+            found, scores, error = segment.search(query.term_ids, query.weights, k, above, allowed)
+            best.add(scores, start + segment.ranks(found), error)
         return [
             self._hit(number, score, error)
             for number, score, error in zip(*best.sorted(), strict=True)
         ]
+
+    def select(self, wanted: Filter | None) -> _Selection:
+        """Return which documents of each segment may be found; of late filters it is known."""
+        if wanted is None:
+            return [None] * len(self.segments)
+        found = self._selections.get(wanted)
+        if found is None:
+            found = [segment.select(wanted) for segment in self.segments]
+            self._selections[wanted] = found
+            while len(self._selections) > _KEPT_SELECTIONS:
+                self._selections.popitem(last=False)
+        return found
 
     def document(self, number: int) -> Document:
         place = int(np.searchsorted(self.starts, number, "right")) - 1
@@ -329,7 +384,9 @@ class _View:
 
     def _hit(self, number: int, score: float, error: float) -> Hit:
         document = self.document(number)
-        return Hit(document.id, score, document.text, document.title, number, error)
+        return Hit(
+            document.id, score, document.text, document.title, number, error, document.metadata
+        )
 
 
 class _Best:

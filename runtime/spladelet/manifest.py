@@ -3,6 +3,7 @@
 Does not open what it names: see `store`.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import numpy as np
 
 from spladelet.bundle import FileEntry
 from spladelet.errors import IndexFormatError
-from spladelet.segment import MAX_DOCUMENTS, impact_type
+from spladelet.segment import ID_FILES, MAX_DOCUMENTS, METADATA_FILES, impact_type
 
 FORMAT = "spladelet-index"
 FORMAT_VERSION = 2
@@ -29,10 +30,13 @@ FILES: dict[str, type[np.generic] | None] = {
     "impacts.npy": np.float32,
     "scales.npy": np.float32,
     "errors.npy": np.float32,
+    "numbers_crc.npy": np.uint32,
+    "impacts_crc.npy": np.uint32,
     "documents.jsonl": None,
     "document_offsets.npy": np.int64,
-    "id_hashes.npy": np.uint64,
-    "id_numbers.npy": np.int32,
+    "documents_crc.npy": np.uint32,
+    **dict(zip(ID_FILES, (np.uint64, np.int32), strict=True)),
+    **dict(zip(METADATA_FILES, (np.uint8, np.int64, np.int64, np.int32), strict=True)),
 }
 
 
@@ -76,16 +80,16 @@ class Manifest:
     segments: tuple[SegmentEntry, ...]
 
     def to_json(self) -> str:
-        """Write the manifest as text."""
-        head = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        return json.dumps(head | asdict(self), indent=2) + "\n"
+        """Write the manifest as text, with a sum of its own."""
+        raw = {"format": FORMAT, "format_version": FORMAT_VERSION} | asdict(self)
+        return json.dumps(raw | {"sha256": _sum(raw)}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, where: Path) -> "Manifest":
         """Read a manifest.
 
         Raises:
-            IndexFormatError: It is of an unknown version, or not well-formed.
+            IndexFormatError: It is of an unknown version, damaged, or not well-formed.
         """
         try:
             raw = json.loads(text)
@@ -94,6 +98,11 @@ class Manifest:
                     f"{where} has format {raw['format']!r} version {raw['format_version']!r}; this "
                     f"version reads {FORMAT!r} version {FORMAT_VERSION}. Upgrade with `pip install "
                     "-U spladelet`, or build the index again."
+                )
+            if raw.pop("sha256") != _sum(raw):
+                raise IndexFormatError(
+                    f"{where} was changed or damaged: its sha256 is not the one it states. Build "
+                    "the index again."
                 )
             impact_type(raw["weights"])
             segments = tuple(_segment_entry(entry, where) for entry in raw["segments"])
@@ -110,6 +119,11 @@ class Manifest:
                 f"{where} is not a well-formed manifest ({type(error).__name__}: {error}). "
                 "Build the index again."
             ) from error
+
+
+def _sum(raw: Mapping[str, Any]) -> str:
+    text = json.dumps(raw, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _segment_entry(raw: Mapping[str, Any], where: Path) -> SegmentEntry:

@@ -58,6 +58,10 @@ class Postings:
         inside[inside] = self.terms[places[inside]] == term_ids[inside]
         return places[inside], weights[inside]
 
+    def count(self, places: NDArray[np.int64]) -> int:
+        """Return how many postings the lists at these places have."""
+        return int((self.offsets[places + 1] - self.offsets[places]).sum())
+
 
 class _Workspace(threading.local):
     """Memory that a thread uses again and again: fresh one costs more than many a sum."""
@@ -106,6 +110,45 @@ def score(
             one_column = np.array([0, len(numbers)], np.int32)
             kernel(len(scores), 1, one_column, numbers, impacts, factor[None], scores)
     return scores
+
+
+def score_among(
+    postings: Postings,
+    places: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    documents: NDArray[np.int32],
+) -> NDArray[np.float32]:
+    """Return the scores of a few documents, looked up list by list: float32[len(documents)].
+
+    They have the same bits as those of `score`; the time grows with how many documents there are,
+    not with the length of the lists.
+
+    Args:
+        postings: All documents.
+        places: Places of the query's terms, ascending.
+        weights: The query's weights of them, float32.
+        documents: The numbers of those that matter, ascending.
+    """
+    scores = np.zeros(len(documents), np.float32)
+    factors = weights * postings.scales[places]
+    starts, ends = postings.offsets[places].tolist(), postings.offsets[places + 1].tolist()
+    for start, end, factor in zip(starts, ends, factors, strict=True):
+        here, there = _common(documents, postings.numbers[start:end])
+        scores[here] += postings.impacts[start:end][there].astype(np.float32) * factor
+    return scores
+
+
+def _common(
+    left: NDArray[np.int32], right: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where two ascending arrays hold the same numbers: places in each."""
+    if len(left) > len(right):
+        there, here = _common(right, left)
+        return here, there
+    places = np.searchsorted(right, left)
+    inside = np.flatnonzero(places < len(right))
+    same = inside[right[places[inside]] == left[inside]]
+    return same, places[same]
 
 
 def top_k(scores: NDArray[np.float32], k: int, above: float = 0.0) -> NDArray[np.int64]:

@@ -17,11 +17,25 @@ from numpy.typing import NDArray
 
 from spladelet import ranking
 from spladelet.documents import Document
-from spladelet.errors import IndexFormatError, InputError
-from spladelet.ranking import Postings, score
+from spladelet.errors import InputError
+from spladelet.filters import Filter
+from spladelet.metadata import MetadataTable
+from spladelet.ranking import Postings, score, score_among, top_k
 from spladelet.vector import SparseVectors
 
 MAX_DOCUMENTS = 1 << 18
+
+# What an index on disk keeps the tables in.
+ID_FILES = ("id_hashes.npy", "id_numbers.npy")
+METADATA_FILES = (
+    "metadata_keys.npy",
+    "metadata_key_offsets.npy",
+    "metadata_offsets.npy",
+    "metadata_numbers.npy",
+)
+
+# Looking up one document in one posting list takes as long as summing so many postings.
+_LOOK_UP = 16
 
 _LEVELS = 255  # of a uint8 impact; 0 would be no posting
 _IMPACTS: dict[str, type[np.generic]] = {
@@ -30,6 +44,16 @@ _IMPACTS: dict[str, type[np.generic]] = {
     "uint8": np.uint8,
 }
 KINDS = tuple(_IMPACTS)
+
+
+class Checks(Protocol):
+    """Raises IndexFormatError where something on disk is damaged: see `integrity.Checks`."""
+
+    def lists(self, postings: Postings, places: NDArray[np.int64], /) -> None:
+        """Check posting lists."""
+
+    def files(self, *names: str) -> None:
+        """Check whole files."""
 
 
 class Documents(Protocol):
@@ -68,15 +92,17 @@ class Segment:
         postings: Their posting lists.
         documents: The documents.
         ids: Their numbers by id.
+        metadata: Their numbers by what their metadata say.
         deleted: int32[deleted documents], their numbers, ascending.
-        is_built: Whether it was made here, so that its posting lists need no check.
+        checks: Finds what was damaged on disk; None if this was made in memory.
     """
 
     postings: Postings
     documents: Documents
     ids: IdTable
+    metadata: MetadataTable
     deleted: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
-    is_built: bool = False
+    checks: Checks | None = None
 
     def __len__(self) -> int:
         """Return how many documents are not deleted."""
@@ -97,16 +123,53 @@ class Segment:
         """Return the ranks of documents among those that are not deleted."""
         return np.searchsorted(self.live, numbers) if len(self.deleted) else numbers
 
-    def score(
-        self, term_ids: NDArray[np.int32], weights: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], float]:
-        """Return every document's score, 0 for the deleted, and how far off one may be."""
+    def search(
+        self,
+        term_ids: NDArray[np.int32],
+        weights: NDArray[np.float32],
+        k: int,
+        above: float,
+        allowed: NDArray[np.int32] | None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
+        """Find the k documents with the highest score.
+
+        Args:
+            term_ids: The query's terms, ascending.
+            weights: Their weights.
+            k: Documents wanted.
+            above: What a score must be above.
+            allowed: The only documents that may be found, from `select`; None for all.
+
+        Returns:
+            Their numbers, their scores, and how far off a score may be.
+        """
         places, weights = self.postings.find(term_ids, weights)
         self._check(places)
-        scores = score(self.postings, places, weights)
-        scores[self.deleted] = 0
-        error = weights.astype(np.float64) @ self.postings.errors[places]
-        return scores, float(error)
+        error = float(weights.astype(np.float64) @ self.postings.errors[places])
+        if allowed is None:
+            scores = score(self.postings, places, weights)
+            scores[self.deleted] = 0
+        elif len(allowed) * len(places) * _LOOK_UP < self.postings.count(places):
+            scores = score_among(self.postings, places, weights, allowed)
+        else:
+            scores = score(self.postings, places, weights)[allowed]
+        found = top_k(scores, k, above)
+        numbers = found if allowed is None else allowed[found].astype(np.int64)
+        return numbers, scores[found], error
+
+    def select(self, wanted: Filter) -> NDArray[np.int32]:
+        """Return the numbers of the documents that a filter allows, ascending; none deleted."""
+        if self.checks is not None:
+            self.checks.files(*METADATA_FILES)
+        allowed = wanted.holds(self.metadata, self.postings.documents)
+        if wanted.ids is not None:
+            ids = list(wanted.ids)
+            found = self.find(ids, hash_ids(ids)).values()
+            named = np.zeros(self.postings.documents, bool)
+            named[np.fromiter(found, np.int64, len(found))] = True
+            allowed &= named
+        allowed[self.deleted] = False
+        return np.flatnonzero(allowed).astype(np.int32)
 
     def find(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, int]:
         """Return the numbers of those documents that are here and not deleted.
@@ -115,6 +178,8 @@ class Segment:
             ids: Their ids.
             hashes: The ids' hashes, from `hash_ids`.
         """
+        if self.checks is not None:
+            self.checks.files(*ID_FILES)
         first = np.searchsorted(self.ids.hashes, hashes, "left")
         last = np.searchsorted(self.ids.hashes, hashes, "right")
         found: dict[str, int] = {}
@@ -144,27 +209,9 @@ class Segment:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return offsets, term_ids[order], weights[order]
 
-    @cached_property
-    def _sound(self) -> NDArray[np.bool_]:
-        return np.full(len(self.postings.terms), self.is_built)
-
     def _check(self, places: NDArray[np.int64]) -> None:
-        """Check each posting list at its first use: the kernel trusts document numbers blindly."""
-        stored = self.postings
-        for place in places[~self._sound[places]].tolist():
-            span = slice(int(stored.offsets[place]), int(stored.offsets[place + 1]))
-            numbers, impacts = stored.numbers[span], stored.impacts[span]
-            ascending = not len(numbers) or (
-                0 <= numbers[0]
-                and numbers[-1] < stored.documents
-                and (numbers[1:] > numbers[:-1]).all()
-            )
-            if not (ascending and np.isfinite(impacts).all() and (impacts > 0).all()):
-                raise IndexFormatError(
-                    f"the posting list of term {stored.terms[place]} is damaged. Build the index "
-                    "again."
-                )
-            self._sound[place] = True
+        if self.checks is not None:
+            self.checks.lists(self.postings, places)
 
     def _is_deleted(self, number: int) -> bool:
         place = int(np.searchsorted(self.deleted, number))
@@ -218,7 +265,8 @@ def build_segment(
         len(vectors),
     )
     ids = IdTable.of(document.id for document in documents)
-    return Segment(postings, documents, ids, is_built=True)
+    metadata = MetadataTable.of(document.metadata for document in documents)
+    return Segment(postings, documents, ids, metadata)
 
 
 def check_kind(kind: str) -> None:

@@ -7,15 +7,19 @@
         numbers.npy             int32[postings]
         impacts.npy             float32, float16 or uint8[postings]
         scales.npy, errors.npy  float32[occurring terms]
+        numbers_crc.npy, impacts_crc.npy  uint32[occurring terms], of each posting list
         documents.jsonl         one document a line
         document_offsets.npy    int64[documents + 1], where each line begins
+        documents_crc.npy       uint32[documents], of each line
         id_hashes.npy           uint64[documents], ascending
         id_numbers.npy          int32[documents]
+        metadata_….npy          the four arrays of a `MetadataTable`
         deleted-9a1b….npy       int32[deleted documents]; a new file for each generation's
 
 A generation is published by writing its manifest aside, fsync, and rename; until then nothing
 refers to what is new, so a full disk or a killed process leaves the previous generation as it was.
-Readers take no lock and write nothing. Posting lists and documents are memory-mapped.
+Readers take no lock and write nothing. Posting lists and documents are memory-mapped; what was
+damaged is found when it is first used, see `integrity`.
 """
 
 import errno
@@ -25,15 +29,16 @@ import re
 import secrets
 import shutil
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelet import integrity
 from spladelet.bundle import FileEntry
 from spladelet.documents import Document
 from spladelet.errors import (
@@ -42,14 +47,21 @@ from spladelet.errors import (
     IndexNotFoundError,
     IndexWriteError,
 )
+from spladelet.integrity import Checks, check_file
 from spladelet.manifest import FILES, SEGMENT_NAME, Manifest, SegmentEntry
+from spladelet.metadata import MetadataTable
 from spladelet.ranking import Postings
-from spladelet.segment import IdTable, Segment, impact_type
+from spladelet.segment import METADATA_FILES, Documents, IdTable, Segment, impact_type
 
 _GENERATION = re.compile(r"generation-(\d+)\.json")
 _ASIDE = re.compile(r"generation-\d+-[0-9a-f]{16}\.tmp")
 _LOCK = "writer.lock"  # of Windows only: elsewhere the folder itself is locked
 _ATTEMPTS = 5
+
+_BY_TERM = ("scales", "errors", "numbers_crc", "impacts_crc")
+# What every search depends on; the rest when it is used.
+_CHECKED_AT_ONCE = tuple(f"{name}.npy" for name in ("terms", "offsets", *_BY_TERM))
+_CHECKED_IN_PARTS = ("numbers", "impacts", "documents")
 
 _Result = TypeVar("_Result")
 
@@ -57,9 +69,12 @@ _Result = TypeVar("_Result")
 class StoredDocuments:
     """The documents of a segment, read one by one from the mapped file."""
 
-    def __init__(self, lines: NDArray[np.uint8], offsets: NDArray[np.int64], where: Path) -> None:
+    def __init__(
+        self, lines: NDArray[np.uint8], offsets: NDArray[np.int64], checks: Checks, where: Path
+    ) -> None:
         self._lines = lines
         self._offsets = offsets
+        self._checks = checks
         self._where = where
 
     def __len__(self) -> int:
@@ -70,12 +85,12 @@ class StoredDocuments:
 
     def __getitem__(self, number: int) -> Document:
         line = self._lines[self._offsets[number] : self._offsets[number + 1]].tobytes()
+        self._checks.document(number, line)
         try:
             return Document(**json.loads(line))
         except (ValueError, TypeError, RecursionError) as error:
             raise IndexFormatError(
-                f"{self._where}: document {number} cannot be read ({error}): the file is damaged. "
-                "Build the index again."
+                f"{self._where}: document {number} cannot be read ({error}). Build the index again."
             ) from error
 
 
@@ -214,12 +229,7 @@ def verify_index(folder: Path) -> Manifest:
     def compare(manifest: Manifest) -> None:
         for segment in manifest.segments:
             for name, entry in segment.files.items():
-                path = folder / segment.name / name
-                if FileEntry.of(path) != entry:
-                    raise IndexFormatError(
-                        f"{path} was changed or damaged: its sha256 is not the manifest's. Build "
-                        "the index again."
-                    )
+                check_file(folder / segment.name / name, entry)
 
     _current(folder, compare)
     manifest, _ = read_index(folder)
@@ -262,13 +272,8 @@ def _is_vacant(folder: Path) -> bool:
 
 
 def _write_files(path: Path, segment: Segment) -> SegmentEntry:
-    offsets = [0]
-    with (path / "documents.jsonl").open("wb") as file:
-        for document in segment.documents:
-            line = json.dumps(asdict(document), ensure_ascii=True) + "\n"
-            offsets.append(offsets[-1] + file.write(line.encode()))
-        _sync(file)
-    postings = segment.postings
+    offsets, crcs = _write_documents(path / "documents.jsonl", segment.documents)
+    postings, metadata = segment.postings, segment.metadata
     arrays: dict[str, NDArray[Any]] = {
         "terms.npy": postings.terms,
         "offsets.npy": postings.offsets,
@@ -276,15 +281,41 @@ def _write_files(path: Path, segment: Segment) -> SegmentEntry:
         "impacts.npy": postings.impacts,
         "scales.npy": postings.scales,
         "errors.npy": postings.errors,
-        "document_offsets.npy": np.array(offsets, np.int64),
+        "numbers_crc.npy": integrity.sums(postings.numbers, postings.offsets),
+        "impacts_crc.npy": integrity.sums(postings.impacts, postings.offsets),
+        "document_offsets.npy": offsets,
+        "documents_crc.npy": crcs,
         "id_hashes.npy": segment.ids.hashes,
         "id_numbers.npy": segment.ids.numbers,
+        "metadata_keys.npy": metadata.keys,
+        "metadata_key_offsets.npy": metadata.key_offsets,
+        "metadata_offsets.npy": metadata.offsets,
+        "metadata_numbers.npy": metadata.numbers,
     }
     for name, array in arrays.items():
         _save(path / name, array)
     _sync_folder(path)
     files = {name: FileEntry.of(path / name) for name in FILES}
     return SegmentEntry(path.name, postings.documents, len(postings.numbers), 0, files)
+
+
+def _write_documents(
+    path: Path, documents: Documents
+) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+    """Write documents, one a line; returns where each line begins, and each one's CRC-32."""
+    offsets, crcs = [0], []
+    with path.open("wb") as file:
+        for document in documents:
+            fields: dict[str, object] = {"id": document.id, "text": document.text}
+            if document.title:
+                fields["title"] = document.title
+            if document.metadata:
+                fields["metadata"] = dict(document.metadata)
+            line = f"{json.dumps(fields)}\n".encode()
+            offsets.append(offsets[-1] + file.write(line))
+            crcs.append(zlib.crc32(line))
+        _sync(file)
+    return np.array(offsets, np.int64), np.array(crcs, np.uint32)
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:
@@ -309,9 +340,12 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
             )
     types = {**FILES, "impacts.npy": impact_type(manifest.weights)}
     load = {name: _load(path / name, dtype) for name, dtype in types.items() if dtype}
+    checks = Checks(path, entry, *(load[f"{name}_crc.npy"] for name in _CHECKED_IN_PARTS))
     deleted = np.empty(0, np.int32)
     for name in entry.files.keys() - FILES.keys():
         deleted = _load(path / name, np.int32)
+        checks.files(name)
+    checks.files(*_CHECKED_AT_ONCE)
     postings = Postings(
         load["terms.npy"],
         load["offsets.npy"],
@@ -322,6 +356,7 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
         entry.documents,
     )
     ids = IdTable(load["id_hashes.npy"], load["id_numbers.npy"])
+    metadata = MetadataTable(*(load[name] for name in METADATA_FILES))
     offsets = load["document_offsets.npy"]
     lines: NDArray[np.uint8] = np.empty(0, np.uint8)
     if entry.files["documents.jsonl"].size:  # an empty file cannot be mapped
@@ -330,13 +365,18 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
     consistent = (
         _ascends(terms, manifest.vocab_size)
         and len(postings.offsets) == len(terms) + 1
-        and len(postings.scales) == len(postings.errors) == len(terms)
+        and all(len(load[f"{name}.npy"]) == len(terms) for name in _BY_TERM)
         and _partitions(postings.offsets, entry.postings)
         and len(postings.numbers) == len(postings.impacts) == entry.postings
         and len(offsets) == entry.documents + 1
+        and len(load["documents_crc.npy"]) == entry.documents
         and _partitions(offsets, len(lines))
         and len(ids.hashes) == len(ids.numbers) == entry.documents
-        and (not entry.documents or 0 <= ids.numbers.min() <= ids.numbers.max() < entry.documents)
+        and _are_below(ids.numbers, entry.documents)
+        and len(metadata.offsets) == len(metadata.key_offsets)
+        and _partitions(metadata.offsets, len(metadata.numbers))
+        and _partitions(metadata.key_offsets, len(metadata.keys))
+        and _are_below(metadata.numbers, entry.documents)
         and np.isfinite(postings.scales).all()
         and (postings.scales > 0).all()
         and (postings.errors >= 0).all()
@@ -344,12 +384,18 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
         and _ascends(deleted, entry.documents)
     )
     if not consistent:
+        checks.files(*entry.files)  # names the one that was damaged
         raise IndexFormatError(
             f"{path} does not hold what the manifest says ({entry.documents} documents, "
             f"{entry.postings} postings over {manifest.vocab_size} terms). Build the index again."
         )
-    documents = StoredDocuments(lines, offsets, path / "documents.jsonl")
-    return Segment(postings, documents, ids, deleted)
+    documents = StoredDocuments(lines, offsets, checks, path / "documents.jsonl")
+    return Segment(postings, documents, ids, metadata, deleted, checks)
+
+
+def _are_below(numbers: NDArray[np.int32], end: int) -> bool:
+    """Say whether numbers are from 0 to below an end."""
+    return not len(numbers) or bool(0 <= numbers.min() <= numbers.max() < end)
 
 
 def _ascends(numbers: NDArray[Any], end: int) -> bool:

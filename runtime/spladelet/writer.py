@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelet import store
-from spladelet.documents import Document, as_documents, check_ids
+from spladelet.documents import Document, as_documents, check_id_list, check_ids
 from spladelet.errors import DuplicateIdError, IndexWriteError, InputError
 from spladelet.manifest import Manifest, SegmentEntry
 from spladelet.segment import (
@@ -115,12 +115,10 @@ class IndexWriter:
         """Delete documents; returns how many of the ids there were.
 
         Raises:
-            InputError: `ids` is one str, not several.
+            InputError: `ids` is one str, not several, or one of them is no str.
         """
-        if isinstance(ids, str):
-            raise InputError(f"ids is the str {ids!r}; expected several, as in [{ids!r}].")
         self._check_open()
-        asked = list(dict.fromkeys(ids))
+        asked = check_id_list(ids)
         return self._delete(asked, hash_ids(asked))
 
     def commit(self) -> None:

@@ -1,0 +1,164 @@
+"""Documents' metadata as an inverted index: for each value of a field, which documents have it.
+
+A field and a value make a key: bytes that rise with field, type and value. The keys are sorted, so
+that a range of values is one slice of the lists. Does not know what a search asks for: see
+`filters`.
+"""
+
+import json
+import struct
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelet.errors import InputError
+
+# What follows a field's name in a key: bool below number below text.
+_BOOL, _NUMBER, _TEXT = b"\0b", b"\0n", b"\0s"
+_SIGN = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataTable:
+    """Which documents have which values.
+
+    Attributes:
+        keys: uint8[bytes], all keys one after another, ascending.
+        key_offsets: int64[values + 1], where each key begins.
+        offsets: int64[values + 1], where each value's list of documents begins.
+        numbers: int32[pairs of value and document], ascending within a list.
+    """
+
+    keys: NDArray[np.uint8]
+    key_offsets: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    numbers: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, metadata: Iterable[Mapping[str, Any]]) -> "MetadataTable":
+        """Make the table of documents in their order."""
+        lists: dict[bytes, list[int]] = defaultdict(list)
+        for number, fields in enumerate(metadata):
+            for key in {key for name, value in fields.items() for key in _keys(name, value)}:
+                lists[key].append(number)
+        keys = sorted(lists)
+        return cls(
+            np.frombuffer(b"".join(keys), np.uint8),
+            _ends([len(key) for key in keys]),
+            _ends([len(lists[key]) for key in keys]),
+            np.array([number for key in keys for number in lists[key]], np.int32),
+        )
+
+    def between(self, first: bytes, end: bytes) -> NDArray[np.int32]:
+        """Return the documents that have a key from `first` to below `end`, some maybe twice."""
+        span = slice(int(self.offsets[self._place(first)]), int(self.offsets[self._place(end)]))
+        return self.numbers[span]
+
+    def fields(self) -> Iterator[str]:
+        """Return the fields' names, ascending."""
+        place = 0
+        while place < len(self.key_offsets) - 1:
+            name, _, _ = self._key(place).partition(b"\0")
+            yield name.decode("utf-8", "surrogatepass")
+            place = self._place(name + b"\1")
+
+    def _place(self, key: bytes) -> int:
+        return bisect_left(range(len(self.key_offsets) - 1), key, key=self._key)
+
+    def _key(self, place: int) -> bytes:
+        return self.keys[self.key_offsets[place] : self.key_offsets[place + 1]].tobytes()
+
+
+def key_of(field: str, value: object) -> bytes:
+    """Return the key of a field and a value: text, a number, or true or false.
+
+    Raises:
+        InputError: The value is of another type, or no finite number.
+    """
+    if isinstance(value, str):
+        return _name(field) + _TEXT + _utf8(value)
+    if isinstance(value, (bool, np.bool_)):
+        return _name(field) + _BOOL + bytes([bool(value)])
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        return _name(field) + _NUMBER + _number_bytes(field, value)
+    raise InputError(
+        f"field {field!r} has a value of type {type(value).__name__}, {value!r:.40}; expected "
+        "text, a number, true or false."
+    )
+
+
+def type_range(field: str, key: bytes) -> tuple[bytes, bytes]:
+    """Return the first key, and the end of the keys, of the field's values of a key's type."""
+    kind = key[len(_name(field)) :][: len(_TEXT)]
+    return _name(field) + kind, _name(field) + kind[:-1] + bytes([kind[-1] + 1])
+
+
+def field_range(field: str) -> tuple[bytes, bytes]:
+    """Return the first key, and the end of the keys, of a field."""
+    return _name(field) + b"\0", _name(field) + b"\1"
+
+
+def check_metadata(metadata: object, identity: str) -> None:
+    """Raise InputError unless metadata can be kept and searched.
+
+    Values are text, finite numbers, true, false or None, or lists of these; objects inside are
+    kept, but no condition can be on them.
+    """
+    if not isinstance(metadata, Mapping):
+        raise InputError(
+            f"document {identity!r} has metadata {metadata!r:.40}; expected a mapping from names "
+            "to values."
+        )
+    try:
+        for name, value in metadata.items():
+            if not isinstance(name, str):
+                raise InputError(f"field {name!r:.40} is no text; expected a name.")
+            for _ in _keys(name, value):
+                pass
+        json.dumps(dict(metadata), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"the metadata of document {identity!r} cannot be kept: {error} Dates, for example, "
+            'are kept as text such as "2024-05-01", which sorts as they do.'
+        ) from error
+
+
+def _keys(field: str, value: object) -> Iterator[bytes]:
+    """Return the keys of a field: one for each value that a condition can be on."""
+    for item in value if isinstance(value, (list, tuple)) else [value]:
+        if item is not None and not isinstance(item, (Mapping, list, tuple)):
+            yield key_of(field, item)
+
+
+def _name(field: str) -> bytes:
+    if "\0" in field:
+        raise InputError(f"the field name {field!r} has a NUL in it. Call it otherwise.")
+    return _utf8(field)
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _number_bytes(field: str, value: float | np.integer[Any] | np.floating[Any]) -> bytes:
+    """Return 16 bytes that rise with a number: the nearest float, then what an integer is off."""
+    try:
+        whole = int(value)
+        nearest = float(value) + 0.0  # makes -0.0 the same as 0
+        rest = whole - int(nearest) if isinstance(value, (int, np.integer)) else 0
+        (bits,) = struct.unpack(">Q", struct.pack(">d", nearest))
+        bits = bits ^ (2 * _SIGN - 1) if bits & _SIGN else bits | _SIGN
+        return struct.pack(">QQ", bits, rest + _SIGN)
+    except (OverflowError, ValueError, struct.error) as error:
+        raise InputError(
+            f"field {field!r} has the number {value!r:.40}; expected a finite one."
+        ) from error
+
+
+def _ends(lengths: Sequence[int]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
