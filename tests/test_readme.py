@@ -1,7 +1,7 @@
 """The README's commands are run and their output compared; `--write` puts the true output in.
 
-Weights and counts of postings may differ by a little (another processor rounds otherwise), times by
-any amount; the rest must be the same to the letter.
+Weights and counts of postings may differ by a little (another processor rounds otherwise), times and
+resident memory by any amount; the rest must be the same to the letter.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import pytest
 README = Path(__file__).parents[1] / "README.md"
 _CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 _PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
-_TIME = re.compile(r"in \d+\.\d s")
+_TIME = re.compile(r"in \d+\.\d s|(?<=resident)  +\d+\.\d MB")
 _BAR = re.compile(r"[ ▏▎▍▌▋▊▉█]{2,}")
 _NUMBER = re.compile(r"\d+\.\d+|\b\d{4,}\b")
 _TOLERANCE = {"abs": 0.02, "rel": 0.002}

@@ -14,6 +14,7 @@ from spladelet.vector import SparseVector, SparseVectors
 if TYPE_CHECKING:
     from spladelet.documents import Document, read_documents
     from spladelet.encoder import Encoder
+    from spladelet.exchange import read_vectors
     from spladelet.explain import Explanation
     from spladelet.index import Hit, Index
     from spladelet.writer import IndexWriter
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "errors",
     "read_documents",
+    "read_vectors",
 ]
 
 _HOME = {
@@ -41,6 +43,7 @@ _HOME = {
     "Index": "index",
     "IndexWriter": "writer",
     "read_documents": "documents",
+    "read_vectors": "exchange",
 }
 
 

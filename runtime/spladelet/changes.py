@@ -1,14 +1,18 @@
-"""The commands that change an index in place: add, delete, compact."""
+"""The commands that change an index in place, add, delete and compact, and import."""
 
 import argparse
 import json
 import sys
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 from spladelet.documents import Document, read_documents
 from spladelet.encoder import Encoder
+from spladelet.errors import InputError
+from spladelet.exchange import read_vectors
 from spladelet.index import Index
+from spladelet.segment import KINDS
 from spladelet.writer import IndexWriter
 
 FILE_HELP = (
@@ -29,7 +33,7 @@ def run_add(options: argparse.Namespace) -> str:
         for batch in _batches(documents):
             put(encoder.encode_documents(batch, **limits), batch)
         after = len(writer)
-    return _report(options, {"documents": after, "added": after - before})
+    return _report(options, options.index, {"documents": after, "added": after - before})
 
 
 def run_delete(options: argparse.Namespace) -> str:
@@ -38,7 +42,7 @@ def run_delete(options: argparse.Namespace) -> str:
     ids = options.id or [line.rstrip("\n") for line in sys.stdin]
     with IndexWriter(options.index) as writer:
         deleted, after = writer.delete(ids), len(writer)
-    return _report(options, {"documents": after, "deleted": deleted})
+    return _report(options, options.index, {"documents": after, "deleted": deleted})
 
 
 def run_compact(options: argparse.Namespace) -> str:
@@ -48,7 +52,70 @@ def run_compact(options: argparse.Namespace) -> str:
         writer.compact()
         after = len(writer)
     now = Index.open(options.index).postings
-    return _report(options, {"documents": after, "postings": now, "postings gone": before - now})
+    return _report(
+        options, options.index, {"documents": after, "postings": now, "postings gone": before - now}
+    )
+
+
+def run_import(options: argparse.Namespace) -> str:
+    """Make an index of vectors that are there already."""
+    if Path(options.output).exists():
+        raise InputError(f"{options.output} exists. Give the name of a new index.")
+    known = options.vocab_size is None
+    encoder = Encoder.load(options.model) if known else None
+    term_ids = None
+    if encoder is not None and options.names == "terms":
+        term_ids = {encoder.term(i): i for i in range(encoder.vocab_size)}
+    batches = read_vectors(
+        options.source,
+        encoder.vocab_size if encoder else options.vocab_size,
+        model=encoder.fingerprint if encoder else None,
+        term_ids=term_ids,
+    )
+    texts = None if options.documents is None else read_documents(options.documents)
+    name = encoder.description.name if encoder else ""
+    with IndexWriter(options.output, weights=options.weights, model_name=name) as writer:
+        for vectors, documents in batches:
+            writer.add(vectors, documents if texts is None else list(islice(texts, len(vectors))))
+        if texts is not None and next(texts, None) is not None:
+            raise InputError(
+                f"{options.documents} has more documents than the {len(writer)} vectors."
+            )
+        count = len(writer)
+    return _report(options, options.output, {"documents": count})
+
+
+def add_import(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of `spladelet import`."""
+    command.add_argument(
+        "source",
+        metavar="SOURCE",
+        help='a matrix of scipy (.npz), JSONL with "vector", or a folder of splade-index',
+    )
+    command.add_argument("-o", "--output", required=True, metavar="FOLDER", help="the index")
+    command.add_argument(
+        "--documents", metavar="FILE", help="the texts, in the same order (default: SOURCE's)"
+    )
+    command.add_argument(
+        "--names", choices=("terms", "ids"), default="terms", help="what JSONL calls terms"
+    )
+    command.add_argument(
+        "--vocab-size",
+        type=int,
+        metavar="N",
+        help="of a model that is not here; terms are called by id",
+    )
+    add_weights(command)
+
+
+def add_weights(command: argparse.ArgumentParser) -> None:
+    """Add what weights are kept in."""
+    command.add_argument(
+        "--weights",
+        choices=KINDS,
+        default=KINDS[0],
+        help="what weights are kept in: 4, 2 or 1 bytes (default: float32)",
+    )
 
 
 def add_add(command: argparse.ArgumentParser) -> None:
@@ -80,7 +147,7 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _report(options: argparse.Namespace, counts: dict[str, int]) -> str:
+def _report(options: argparse.Namespace, index: str, counts: dict[str, int]) -> str:
     if options.json:
         return json.dumps({name.replace(" ", "_"): count for name, count in counts.items()})
-    return f"{options.index}: " + ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"{index}: " + ", ".join(f"{count} {name}" for name, count in counts.items())

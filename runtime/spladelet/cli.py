@@ -21,19 +21,20 @@ from spladelet import (
     SparseVector,
     changes,
     display,
+    inspection,
     read_documents,
 )
 from spladelet._version import __version__
-from spladelet.bundle import Bundle
+from spladelet.documents import read_lines
 from spladelet.encoder import LanguageWarning, TruncationWarning
 from spladelet.engines import command as handover
 from spladelet.engines import engines
 from spladelet.errors import InputError, SpladeletError
 from spladelet.evaluation import command as evaluation
+from spladelet.filters import Where
 from spladelet.index import Hit
-from spladelet.models import find_bundle
 from spladelet.segment import KINDS
-from spladelet.store import is_index, verify_index
+from spladelet.store import is_index
 
 # Each shares few words, or none, with the document that answers it.
 _QUESTIONS = (
@@ -131,6 +132,10 @@ def _index(options: argparse.Namespace) -> None:
         )
 
 
+def _import(options: argparse.Namespace) -> None:
+    print(changes.run_import(options))
+
+
 def _add(options: argparse.Namespace) -> None:
     print(changes.run_add(options))
 
@@ -154,8 +159,14 @@ def _search(options: argparse.Namespace) -> None:
         index = _build(encoder, options.index, options)
     queries = [d.text for d in _texts(["-"])] if options.query == "-" else [options.query]
     vectors = encoder.encode_queries(queries)
+    ids = None if options.ids is None else [line for _, _, line in read_lines(options.ids)]
     hits = index.search_many(
-        vectors, options.k, min_score=options.min_score, threads=options.threads
+        vectors,
+        options.k,
+        min_score=options.min_score,
+        where=_where(options.where),
+        ids=ids,
+        threads=options.threads,
     )
     for query, found in zip(queries, hits, strict=True):
         if options.json:
@@ -166,7 +177,22 @@ def _search(options: argparse.Namespace) -> None:
         print(display.hits(found))
 
 
+def _where(text: str | None) -> Where | None:
+    try:
+        where: Where | None = None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"--where is {text!r:.60}, which is no JSON ({error}). Give an object such as "
+            """'{"year": {"gte": 2020}}'."""
+        ) from error
+    return where
+
+
 def _search_engine(options: argparse.Namespace, encoder: Encoder) -> None:
+    if options.where is not None or options.ids is not None or options.min_score:
+        raise InputError(
+            "--where, --ids and --min-score are for an index; an engine has filters of its own."
+        )
     engine = handover.search_engine(options, encoder)
     queries = [d.text for d in _texts(["-"])] if options.query == "-" else [options.query]
     for query, vector in zip(queries, encoder.encode_queries(queries), strict=True):
@@ -216,26 +242,11 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    path = options.path
-    facts = (
-        _index_facts(path) if path and is_index(Path(path)) else _bundle_facts(find_bundle(path))
-    )
-    _print_facts(facts, options)
+    print(inspection.run_info(options))
 
 
 def _verify(options: argparse.Namespace) -> None:
-    path = options.path
-    if path and is_index(Path(path)):
-        manifest = verify_index(Path(path))
-        checked = sum(len(segment.files) for segment in manifest.segments)
-    else:
-        bundle = find_bundle(path)
-        bundle.verify()
-        checked, path = len(bundle.description.files), path or bundle.folder
-    if options.json:
-        _print_json({"path": str(path), "files": checked, "intact": True})
-    else:
-        print(f"{path}: {checked} files, all as they should be")
+    print(inspection.run_verify(options))
 
 
 def _encoder(options: argparse.Namespace) -> Encoder:
@@ -277,58 +288,6 @@ def _weights_and_notes(
     return encoder.decode(vector), dict.fromkeys(added, "added by the model")
 
 
-def _bundle_facts(bundle: Bundle) -> dict[str, object]:
-    description = bundle.description
-    size = sum(entry.size for entry in description.files.values())
-    return {
-        "bundle": str(bundle.folder),
-        "name": description.name,
-        "fingerprint": description.fingerprint,
-        "size_mb": round(size / 1e6, 1),
-        "vocab_size": description.vocab_size,
-        "query_mode": description.query_mode,
-        "query": asdict(description.query),
-        "document": asdict(description.document),
-        "source": dict(description.source),
-        "quantization": dict(description.quantization),
-        "fidelity": dict(description.fidelity),
-        "exporter": dict(description.exporter),
-    }
-
-
-def _index_facts(path: str) -> dict[str, object]:
-    index = Index.open(path)
-    size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
-    return {
-        "index": path,
-        "documents": len(index),
-        "deleted": index.deleted,
-        "segments": index.segments,
-        "postings": index.postings,
-        "weights": index.weights,
-        "bytes_per_posting": round(index.bytes_per_posting, 2),
-        "active_dims": round(index.postings / max(len(index) + index.deleted, 1), 1),
-        "size_mb": round(size / 1e6, 1),
-        "vocab_size": index.vocab_size,
-        "model": index.model_name,
-        "fingerprint": index.model,
-    }
-
-
-def _print_facts(facts: dict[str, object], options: argparse.Namespace) -> None:
-    if options.json:
-        _print_json(facts)
-        return
-    rows: list[tuple[str, object]] = []
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{k} {v}" for k, v in value.items() if v not in ("", None)) or None
-        if name.endswith("_mb"):
-            name, value = name.removesuffix("_mb"), f"{value} MB"
-        rows.append((name.replace("_", " "), value))
-    print(display.table(rows))
-
-
 def _hit_json(hit: Hit) -> dict[str, object]:
     return {
         "id": hit.id,
@@ -336,12 +295,12 @@ def _hit_json(hit: Hit) -> dict[str, object]:
         "error": hit.error,
         "title": hit.title,
         "text": hit.text,
+        "metadata": dict(hit.metadata),
     }
 
 
 def _print_json(value: object) -> None:
-    text = json.dumps(value, ensure_ascii=False)
-    print(text if display.can_print(text) else json.dumps(value))
+    print(display.as_json(value))
 
 
 @contextmanager
@@ -383,13 +342,10 @@ def _add_index(commands: _Commands) -> None:
     index = _command(commands, "index", _index, "encode documents and save an index")
     index.add_argument("file", metavar="FILE", help=changes.FILE_HELP)
     index.add_argument("-o", "--output", required=True, metavar="FOLDER", help="the index")
-    index.add_argument(
-        "--weights",
-        choices=KINDS,
-        default=KINDS[0],
-        help="what weights are kept in: 4, 2 or 1 bytes (default: float32)",
-    )
+    changes.add_weights(index)
     _add_pruning(index)
+    text = "make an index of vectors that are there already"
+    changes.add_import(_command(commands, "import", _import, text))
 
     grow = _command(commands, "add", _add, "encode documents and add them to an index")
     changes.add_add(grow)
@@ -409,6 +365,8 @@ def _add_search(commands: _Commands) -> None:
     search.add_argument(
         "--min-score", type=float, default=0.0, metavar="S", help="leave out what scores less"
     )
+    search.add_argument("--where", metavar="JSON", help="""such as '{"year": {"gte": 2020}}'""")
+    search.add_argument("--ids", type=Path, metavar="FILE", help="find only these; one id a line")
     search.add_argument(
         "--engine", choices=sorted(engines()), help="search there; INDEX is its collection"
     )

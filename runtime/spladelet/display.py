@@ -1,5 +1,6 @@
 """How results look to people: bars for weights, one line a hit."""
 
+import json
 import shutil
 import sys
 import textwrap
@@ -91,6 +92,12 @@ def table(rows: Iterable[tuple[str, object]]) -> str:
     kept = [(name, value) for name, value in rows if value is not None]
     width = max(len(name) for name, _ in kept)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in kept)
+
+
+def as_json(value: object) -> str:
+    """Return a value as JSON, in letters that standard output can print."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if can_print(text) else json.dumps(value)
 
 
 def terminal_width() -> int:

@@ -158,6 +158,16 @@ def to_document(record: Mapping[str, Any], number: int, name: str) -> Document:
     return Document(str(identity), text, title, metadata)
 
 
+def to_record(document: Document) -> dict[str, Any]:
+    """Return a document as a record that `to_document` reads."""
+    fields: dict[str, Any] = {"id": document.id, "text": document.text}
+    if document.title:
+        fields["title"] = document.title
+    if document.metadata:
+        fields["metadata"] = dict(document.metadata)
+    return fields
+
+
 def as_documents(
     documents: Iterable[str | Document] | None, expected: int, first: int = 0
 ) -> list[Document]:

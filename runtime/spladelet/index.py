@@ -25,6 +25,7 @@ from spladelet.manifest import Manifest, SegmentEntry
 from spladelet.segment import (
     MAX_DOCUMENTS,
     Segment,
+    Selection,
     build_segment,
     check_kind,
     hash_ids,
@@ -33,10 +34,10 @@ from spladelet.segment import (
 from spladelet.threads import available_cpus
 from spladelet.vector import SparseVector, SparseVectors, check_same_model
 
-# The numbers of the documents that may be found, a segment each; None for all of one.
-_Selection: TypeAlias = "list[NDArray[np.int32] | None]"
+_KEPT_SELECTIONS = 8  # filters of which it is remembered, at about a byte a document
 
-_KEPT_SELECTIONS = 8  # filters whose documents are remembered: 4 bytes each at most
+# A segment, the number of its first document, and which of its documents may be found.
+_Searched: TypeAlias = tuple[Segment, int, Selection | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +307,13 @@ class Index:
         """
         return join_rows(self._view.segments, self.vocab_size, self.model)
 
+    def list_lengths(self) -> NDArray[np.int64]:
+        """Return the length of each term's posting lists, with the deleted: int64[vocab_size]."""
+        lengths = np.zeros(self.vocab_size, np.int64)
+        for segment in self._view.segments:
+            lengths[segment.postings.terms] += np.diff(segment.postings.offsets)
+        return lengths
+
     @property
     def postings(self) -> int:
         """How many weights are stored, over all documents, with those deleted but not yet gone."""
@@ -340,17 +348,15 @@ class _View:
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.segments = tuple(segments)
         self.starts = list(accumulate((len(segment) for segment in segments), initial=0))
-        self._selections: OrderedDict[Filter, _Selection] = OrderedDict()
+        self._selections: OrderedDict[Filter, list[_Searched]] = OrderedDict()
 
     def search(
-        self, query: SparseVector, k: int, min_score: float, selection: _Selection
+        self, query: SparseVector, k: int, min_score: float, selection: Sequence[_Searched]
     ) -> list[Hit]:
         """Search segment by segment; what cannot be among the k best any more is passed over."""
         best = _Best(k)
         below = _largest_below(min_score)
-        for segment, start, allowed in zip(self.segments, self.starts, selection, strict=False):
-            if allowed is not None and not len(allowed):
-                continue
+        for segment, start, allowed in selection:
             above = max(best.floor, below)
             found, scores, error = segment.search(query.term_ids, query.weights, k, above, allowed)
             best.add(scores, start + segment.ranks(found), error)
@@ -359,13 +365,18 @@ class _View:
             for number, score, error in zip(*best.sorted(), strict=True)
         ]
 
-    def select(self, wanted: Filter | None) -> _Selection:
-        """Return which documents of each segment may be found; of late filters it is known."""
+    def select(self, wanted: Filter | None) -> list[_Searched]:
+        """Return what of the segments is to be searched; of late filters it is known."""
+        parts = list(zip(self.segments, self.starts, strict=False))
         if wanted is None:
-            return [None] * len(self.segments)
+            return [(segment, start, None) for segment, start in parts]
         found = self._selections.get(wanted)
         if found is None:
-            found = [segment.select(wanted) for segment in self.segments]
+            found = [
+                (segment, start, allowed)
+                for segment, start in parts
+                if (allowed := segment.select(wanted)) is not None
+            ]
             self._selections[wanted] = found
             while len(self._selections) > _KEPT_SELECTIONS:
                 self._selections.popitem(last=False)

@@ -133,22 +133,19 @@ def score_among(
     factors = weights * postings.scales[places]
     starts, ends = postings.offsets[places].tolist(), postings.offsets[places + 1].tolist()
     for start, end, factor in zip(starts, ends, factors, strict=True):
-        here, there = _common(documents, postings.numbers[start:end])
-        scores[here] += postings.impacts[start:end][there].astype(np.float32) * factor
+        numbers, impacts = postings.numbers[start:end], postings.impacts[start:end]
+        if len(documents) <= len(numbers):
+            near = np.searchsorted(numbers, documents)
+            np.minimum(near, len(numbers) - 1, out=near)
+            found = impacts[near].astype(np.float32)
+            found *= numbers[near] == documents
+            scores += found * factor
+        else:
+            near = np.searchsorted(documents, numbers)
+            np.minimum(near, len(documents) - 1, out=near)
+            same = documents[near] == numbers
+            scores[near[same]] += impacts[same].astype(np.float32) * factor
     return scores
-
-
-def _common(
-    left: NDArray[np.int32], right: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where two ascending arrays hold the same numbers: places in each."""
-    if len(left) > len(right):
-        there, here = _common(right, left)
-        return here, there
-    places = np.searchsorted(right, left)
-    inside = np.flatnonzero(places < len(right))
-    same = inside[right[places[inside]] == left[inside]]
-    return same, places[same]
 
 
 def top_k(scores: NDArray[np.float32], k: int, above: float = 0.0) -> NDArray[np.int64]:

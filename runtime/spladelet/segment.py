@@ -34,8 +34,12 @@ METADATA_FILES = (
     "metadata_numbers.npy",
 )
 
-# Looking up one document in one posting list takes as long as summing so many postings.
-_LOOK_UP = 16
+# Looking a few documents up in one posting list takes as long as summing so many postings, and so
+# many for each document.
+_LOOK_UP = 4096
+_LOOK_UP_EACH = 8
+# With a larger share of the documents than this, masking every score is faster than picking some.
+_MANY = 0.2
 
 _LEVELS = 255  # of a uint8 impact; 0 would be no posting
 _IMPACTS: dict[str, type[np.generic]] = {
@@ -84,6 +88,25 @@ class IdTable:
         return cls(hashes[order], order.astype(np.int32))
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The only documents that may be found.
+
+    Attributes:
+        mask: bool[documents].
+        numbers: int32[allowed documents], ascending; None if they are many.
+    """
+
+    mask: NDArray[np.bool_]
+    numbers: NDArray[np.int32] | None
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> "Selection":
+        """Make the selection of a mask."""
+        numbers = np.flatnonzero(mask).astype(np.int32)
+        return cls(mask, numbers if len(numbers) <= _MANY * len(mask) else None)
+
+
 @dataclass(frozen=True)
 class Segment:
     """Documents, some of which may be deleted.
@@ -129,7 +152,7 @@ class Segment:
         weights: NDArray[np.float32],
         k: int,
         above: float,
-        allowed: NDArray[np.int32] | None,
+        allowed: Selection | None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
         """Find the k documents with the highest score.
 
@@ -146,19 +169,23 @@ class Segment:
         places, weights = self.postings.find(term_ids, weights)
         self._check(places)
         error = float(weights.astype(np.float64) @ self.postings.errors[places])
-        if allowed is None:
-            scores = score(self.postings, places, weights)
-            scores[self.deleted] = 0
-        elif len(allowed) * len(places) * _LOOK_UP < self.postings.count(places):
-            scores = score_among(self.postings, places, weights, allowed)
+        numbers = None if allowed is None else allowed.numbers
+        if numbers is not None and self._is_worth_looking_up(numbers, places):
+            scores = score_among(self.postings, places, weights, numbers)
         else:
-            scores = score(self.postings, places, weights)[allowed]
+            scores = score(self.postings, places, weights)
+            if numbers is not None:
+                scores = scores[numbers]
+            elif allowed is not None:
+                np.multiply(scores, allowed.mask, out=scores)
+            else:
+                scores[self.deleted] = 0
         found = top_k(scores, k, above)
-        numbers = found if allowed is None else allowed[found].astype(np.int64)
-        return numbers, scores[found], error
+        best = found if numbers is None else numbers[found].astype(np.int64)
+        return best, scores[found], error
 
-    def select(self, wanted: Filter) -> NDArray[np.int32]:
-        """Return the numbers of the documents that a filter allows, ascending; none deleted."""
+    def select(self, wanted: Filter) -> Selection | None:
+        """Return the documents that a filter allows, none deleted; None if there are none."""
         if self.checks is not None:
             self.checks.files(*METADATA_FILES)
         allowed = wanted.holds(self.metadata, self.postings.documents)
@@ -169,7 +196,7 @@ class Segment:
             named[np.fromiter(found, np.int64, len(found))] = True
             allowed &= named
         allowed[self.deleted] = False
-        return np.flatnonzero(allowed).astype(np.int32)
+        return Selection.of(allowed) if allowed.any() else None
 
     def find(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, int]:
         """Return the numbers of those documents that are here and not deleted.
@@ -212,6 +239,10 @@ class Segment:
     def _check(self, places: NDArray[np.int64]) -> None:
         if self.checks is not None:
             self.checks.lists(self.postings, places)
+
+    def _is_worth_looking_up(self, numbers: NDArray[np.int32], places: NDArray[np.int64]) -> bool:
+        each = _LOOK_UP + _LOOK_UP_EACH * len(numbers)
+        return len(places) * each < self.postings.count(places)
 
     def _is_deleted(self, number: int) -> bool:
         place = int(np.searchsorted(self.deleted, number))

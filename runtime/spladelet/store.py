@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from spladelet import integrity
 from spladelet.bundle import FileEntry
-from spladelet.documents import Document
+from spladelet.documents import Document, to_record
 from spladelet.errors import (
     IndexFormatError,
     IndexLockedError,
@@ -306,12 +306,7 @@ def _write_documents(
     offsets, crcs = [0], []
     with path.open("wb") as file:
         for document in documents:
-            fields: dict[str, object] = {"id": document.id, "text": document.text}
-            if document.title:
-                fields["title"] = document.title
-            if document.metadata:
-                fields["metadata"] = dict(document.metadata)
-            line = f"{json.dumps(fields)}\n".encode()
+            line = f"{json.dumps(to_record(document))}\n".encode()
             offsets.append(offsets[-1] + file.write(line))
             crcs.append(zlib.crc32(line))
         _sync(file)

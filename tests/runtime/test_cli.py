@@ -13,6 +13,7 @@ import pytest
 
 from spladelet import Document, Index, SparseVector, SparseVectors, __version__
 from spladelet.cli import main
+from spladelet.manifest import FILES
 
 DOCUMENTS = [
     {"id": "cats", "title": "Cats", "text": "They purr when they are content."},
@@ -143,7 +144,7 @@ def test_index_saves_what_search_then_finds(run, file, tmp_path):
     hits = json.loads(run("search", "--json", folder, "Why do kittens purr?"))
 
     assert re.fullmatch(rf"{folder}: 3 documents, \d+ postings, in \d+\.\d s\n", told)
-    assert set(hits[0]) == {"id", "score", "error", "title", "text"}
+    assert set(hits[0]) == {"id", "score", "error", "title", "text", "metadata"}
     assert hits[0]["error"] == 0
     assert (hits[0]["id"], hits[0]["title"]) == ("cats", "Cats")
 
@@ -303,13 +304,85 @@ def test_a_minimum_score_leaves_out_the_rest(run, saved):
     assert json.loads(run("search", "--json", saved, "bread", "--min-score", "99")) == []
 
 
+@pytest.fixture
+def dated(run, tmp_path):
+    """Return the folder of an index whose documents have years."""
+    path = tmp_path / "dated.jsonl"
+    records = [d | {"metadata": {"year": 2020 + n}} for n, d in enumerate(DOCUMENTS)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    run("index", path, "-o", tmp_path / "dated")
+    return tmp_path / "dated"
+
+
+def test_a_search_is_narrowed_by_metadata_and_ids(run, dated, tmp_path):
+    def found(*arguments):
+        return {hit["id"]: hit for hit in json.loads(run("search", dated, *arguments, "--json"))}
+
+    query = "cat snow bread"
+    assert set(found(query)) == {"cats", "snow", "dough"}
+    hits = found(query, "--where", '{"year": {"gte": 2021}}')
+    assert {i: hit["metadata"] for i, hit in hits.items()} == {
+        "snow": {"year": 2021},
+        "dough": {"year": 2022},
+    }
+    (tmp_path / "ids").write_text("cats\nsnow\nnone\n")
+    assert set(found(query, "--ids", tmp_path / "ids")) == {"cats", "snow"}
+    both = ("--ids", tmp_path / "ids", "--where", '[{"year": 2021}, {"year": 2022}]')
+    assert set(found(query, *both)) == {"snow"}
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [("year=2020", "no JSON"), ('{"year": {"above": 1}}', "operator"), ("[1]", "mapping")],
+)
+def test_a_filter_that_is_none_is_one_sentence(fail, dated, where, message):
+    assert message in fail("search", dated, "snow", "--where", where)
+
+
+def test_an_engine_takes_no_filter_of_ours(fail):
+    for option in (("--where", "{}"), ("--ids", "f"), ("--min-score", "1")):
+        message = fail("search", "collection", "snow", "--engine", "qdrant", *option)
+        assert "filters of its own" in message
+
+
+@pytest.mark.parametrize("form", ["jsonl", "npz", "splade-index"])
+def test_an_index_goes_out_and_comes_back_in(run, dated, tmp_path, form):
+    path = tmp_path / f"vectors.{form}"
+    run("convert", form, dated, "-o", path)
+    documents = ("--documents", tmp_path / "dated.jsonl") if form == "npz" else ()
+    run("import", path, "-o", tmp_path / "back", *documents)
+
+    for query in ("kitten", "frost"):
+        arguments = (query, "--json", "--where", '{"year": {"lt": 2022}}')
+        assert run("search", tmp_path / "back", *arguments) == run("search", dated, *arguments)
+    assert json.loads(run("info", tmp_path / "back", "--json"))["fingerprint"]
+
+
+def test_vectors_of_a_model_that_is_not_here_are_imported_by_id(run, fail, tmp_path):
+    path = tmp_path / "vectors.jsonl"
+    path.write_text('{"id": "a", "vector": {"3": 1.5}}\n{"vector": {"9": 1}, "text": "b"}\n')
+    arguments = ("--vocab-size", "10", "--names", "ids", "--weights", "uint8")
+    result = run("import", path, "-o", tmp_path / "index", *arguments, "--json")
+
+    index = Index.open(tmp_path / "index")
+    assert json.loads(result) == {"documents": 2}
+    assert (index.vocab_size, index.model, index.weights) == (10, None, "uint8")
+    assert [index.document(n).id for n in range(2)] == ["a", "2"]
+    assert "exists" in fail("import", path, "-o", tmp_path / "index", *arguments)
+    for count in (1, 3):
+        (tmp_path / "texts").write_text("text\n" * count)
+        rest = ("-o", tmp_path / "other", *arguments, "--documents", tmp_path / "texts")
+        assert "documents" in fail("import", path, *rest)
+        assert not (tmp_path / "other").exists()
+
+
 def test_verify_counts_the_files_it_checked(encoder, run, saved, bundle_folder):
     files = len(encoder.description.files)
 
     assert run("verify") == f"{bundle_folder}: {files} files, all as they should be\n"
     assert json.loads(run("verify", "--json", saved)) == {
         "path": str(saved),
-        "files": 10,
+        "files": len(FILES),
         "intact": True,
     }
 

@@ -126,9 +126,9 @@ def test_keys_rise_with_texts(a, b):
     st.integers(0, 2**32 - 1),
     st.integers(0, 400),
     st.sampled_from(["float32", "float16", "uint8"]),
-    st.sampled_from([1, 16, 10**9]),
+    st.sampled_from([(-(10**9), 0.2), (10**9, 1), (10**9, 0), (2048, 0.2)]),
 )
-def test_every_plan_gives_the_same_bits(seed, count, weights, look_up):
+def test_every_plan_gives_the_same_bits(seed, count, weights, plan):
     random = np.random.default_rng(seed)
     rows = random.random((400, 30)) * (random.random((400, 30)) < 0.2)
     index = Index.build(
@@ -139,7 +139,8 @@ def test_every_plan_gives_the_same_bits(seed, count, weights, look_up):
     ids = [str(n) for n in random.choice(400, count, replace=False)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segment, "_LOOK_UP", look_up)
+        patch.setattr(segment, "_LOOK_UP", plan[0])
+        patch.setattr(segment, "_MANY", plan[1])
         found = index.search(query, 50, ids=ids)
 
     everything = index.search(query, 400)

@@ -11,7 +11,7 @@ from typing import cast
 
 from spladelet import Encoder, Index, SparseVectors, display, read_documents
 from spladelet.engines.base import Engine, EngineHit, Record, connect, engines
-from spladelet.engines.files import FORMATS, convert, seismic_mapping, write_topics
+from spladelet.engines.files import convert, format_names, seismic_mapping, write_topics
 from spladelet.engines.payload import DOTS, Dots, TermNames
 from spladelet.engines.simulation import Preview, preview, simulations
 from spladelet.engines.transfer import PushReport, push
@@ -197,7 +197,7 @@ def add_preview(command: argparse.ArgumentParser) -> None:
 
 def add_convert(command: argparse.ArgumentParser) -> None:
     """Add the arguments of `spladelet convert`."""
-    command.add_argument("format", choices=sorted(FORMATS), help="for which engine")
+    command.add_argument("format", choices=format_names(), help="for which engine")
     command.add_argument("index", type=Path, metavar="INDEX", help="a saved index")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     command.add_argument(

@@ -1,4 +1,4 @@
-"""Files that other engines read: one function a format, each a stream of lines or messages.
+"""Files that other engines read: one function a format, most a stream of lines or messages.
 
 Whole numbers are hundredths of weights, rounded, as Anserini and Pyserini have them.
 """
@@ -13,12 +13,14 @@ import numpy as np
 
 from spladelet import extras
 from spladelet.atomic import replacing
-from spladelet.documents import Document
+from spladelet.documents import Document, to_record
 from spladelet.engines.payload import TermNames, id_keyed, term_keyed
 from spladelet.errors import InputError
+from spladelet.exchange import write_npz, write_splade_index
 from spladelet.index import Index
 from spladelet.vector import SparseVector, SparseVectors
 
+NPZ, SPLADE_INDEX = "npz", "splade-index"
 IMPACTS_PER_UNIT = 100
 _SEISMIC_TERMS = 32_768
 _PGVECTOR_TERMS = 16_000
@@ -32,8 +34,8 @@ def convert(
 
     Args:
         index: Documents and vectors.
-        format_name: A name of `FORMATS`.
-        path: The file; its folder must exist. ".gz" is packed.
+        format_name: One of `format_names`.
+        path: The file, or for splade-index a new folder; what it is in must exist. ".gz" is packed.
         names: What terms are called, where the format has names; None calls them by id.
 
     Returns:
@@ -43,10 +45,23 @@ def convert(
         InputError: There is no such format, or it cannot hold this index; the message says why.
         OSError: The file cannot be written.
     """
-    if format_name not in FORMATS:
-        raise InputError(f"format is {format_name!r}; expected one of {', '.join(FORMATS)}.")
-    _write(Path(path), FORMATS[format_name](index, names or TermNames()))
+    called = names or TermNames()
+    if format_name == NPZ:
+        write_npz(index, path)
+    elif format_name == SPLADE_INDEX:
+        term = called.term
+        term_ids = {} if term is None else {term(i): i for i in range(index.vocab_size)}
+        write_splade_index(index, path, term_ids)
+    elif format_name in FORMATS:
+        _write(Path(path), FORMATS[format_name](index, called))
+    else:
+        raise InputError(f"format is {format_name!r}; expected one of {', '.join(format_names())}.")
     return len(index)
+
+
+def format_names() -> list[str]:
+    """Return the names of all formats."""
+    return sorted([*FORMATS, NPZ, SPLADE_INDEX])
 
 
 def write_topics(
@@ -157,10 +172,9 @@ def _copy_text(value: str) -> str:
 
 
 def _jsonl(index: Index, names: TermNames) -> Iterator[bytes]:
-    """One document a line, with exact weights."""
+    """One document a line, with exact weights: what `exchange.read_vectors` reads."""
     for document, vector in _rows(index):
-        fields = {"id": document.id, "title": document.title, "text": document.text}
-        yield _line(fields | {"vector": term_keyed(vector, names)})
+        yield _line(to_record(document) | {"vector": term_keyed(vector, names)})
 
 
 def _ciff(index: Index, names: TermNames) -> Iterator[bytes]:

@@ -172,7 +172,7 @@ def _fields(message):
 
 
 def test_an_unknown_format_is_named(index, tmp_path):
-    with pytest.raises(InputError, match="expected one of vespa, anserini"):
+    with pytest.raises(InputError, match="expected one of anserini, ciff"):
         convert(index, "solr", tmp_path / "x")
 
 

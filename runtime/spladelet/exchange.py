@@ -1,0 +1,263 @@
+"""Vectors in files of others: scipy's .npz, JSONL, and the folder of splade-index.
+
+.npz          the matrix documents x terms as `scipy.sparse.save_npz` writes it, and "ids" beside
+JSONL         a document a line: `to_document`'s fields, and "vector": {term: weight}
+splade-index  https://github.com/rasyosef/splade-index, version 0.2: csc.index.npz (terms by
+              column), corpus.jsonl, vocab.index.json, params.index.json
+
+Weights are the same after writing and reading. Does not write what engines take: see `engines`.
+"""
+
+import json
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelet.atomic import replacing
+from spladelet.documents import Document, json_object, read_lines, to_document, to_record
+from spladelet.errors import InputError, RecordError
+from spladelet.index import Index
+from spladelet.vector import SparseVector, SparseVectors
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+_BATCH = 4096
+_MATRIX, _CORPUS = "csc.index.npz", "corpus.jsonl"
+_LARGEST = np.iinfo(np.int32).max
+
+
+def read_vectors(
+    path: str | os.PathLike[str],
+    vocab_size: int,
+    *,
+    model: str | None = None,
+    term_ids: Mapping[str, int] | None = None,
+) -> Iterator[tuple[SparseVectors, list[Document]]]:
+    """Read vectors and their documents, a batch at a time: what `IndexWriter.add` takes.
+
+    A folder is splade-index's, a name that ends in .npz is scipy's, all else JSONL (".gz" is
+    unpacked). Without texts in the file the documents have none; without ids they are numbered,
+    from 0 in a matrix, from 1 by line.
+
+    Args:
+        path: The file or folder.
+        vocab_size: How many terms the vocabulary has.
+        model: Fingerprint of the model that made the vectors; None if unknown.
+        term_ids: JSONL's terms by name; None if it calls them by id.
+
+    Raises:
+        InputError: It cannot be read, or has another vocabulary; the message names it.
+        RecordError: A line has no vector, or one that breaks the rules of `SparseVector`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        yield _read_splade_index(path, vocab_size, model)
+    elif path.suffix == ".npz":
+        yield _read_npz(path, vocab_size, model)
+    else:
+        yield from _read_jsonl(path, vocab_size, model, term_ids)
+
+
+def write_npz(index: Index, path: str | os.PathLike[str]) -> None:
+    """Write an index's vectors as scipy reads them, with the documents' ids; no texts.
+
+    Raises:
+        InputError: An id ends in a NUL, which numpy would cut.
+        OSError: The file cannot be written.
+    """
+    ids = _text_array([index.document(number).id for number in range(len(index))])
+    matrix = index.vectors().to_csr()
+    with replacing(Path(path)) as file:
+        np.savez_compressed(
+            file,
+            indices=matrix.indices,
+            indptr=matrix.indptr,
+            format=np.array(b"csr"),
+            shape=np.array(matrix.shape),
+            data=matrix.data,
+            ids=ids,
+        )
+
+
+def write_splade_index(
+    index: Index, folder: str | os.PathLike[str], term_ids: Mapping[str, int]
+) -> None:
+    """Write an index as a new folder that splade-index opens.
+
+    Args:
+        index: Documents and vectors.
+        folder: Must not exist, or be empty.
+        term_ids: The vocabulary, term to id.
+
+    Raises:
+        InputError: The folder has something in it, or the index is too large for the format.
+        OSError: It cannot be written; nothing is left of it.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} exists. Give the name of a new folder.")
+    aside = folder.with_name(f"{folder.name}.tmp")
+    aside.mkdir()
+    try:
+        _fill_splade_index(index, aside, term_ids)
+        if folder.exists():
+            folder.rmdir()
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def _fill_splade_index(index: Index, folder: Path, term_ids: Mapping[str, int]) -> None:
+    documents = [index.document(number) for number in range(len(index))]
+    by_term = index.vectors().to_csr().tocsc()
+    if by_term.nnz > _LARGEST:
+        raise InputError(f"{by_term.nnz} postings are more than splade-index counts, {_LARGEST}.")
+    np.savez_compressed(
+        folder / _MATRIX,
+        data=by_term.data,
+        indices=by_term.indices.astype(np.int32),
+        indptr=by_term.indptr.astype(np.int32),
+        document_ids=_text_array([document.id for document in documents]),
+    )
+    starts = [0]
+    with (folder / _CORPUS).open("wb") as file:
+        for document in documents:
+            line = json.dumps(to_record(document)) + "\n"
+            starts.append(starts[-1] + file.write(line.encode()))
+    parameters = {"dtype": "float32", "int_dtype": "int32", "num_docs": len(documents)}
+    parameters |= {"version": "0.2.0", "backend": "numpy"}
+    for name, value in (
+        ("corpus.mmindex.json", starts[:-1]),
+        ("vocab.index.json", dict(term_ids)),
+        ("params.index.json", parameters),
+    ):
+        (folder / name).write_text(json.dumps(value), encoding="utf-8")
+
+
+def _read_jsonl(
+    path: Path, vocab_size: int, model: str | None, term_ids: Mapping[str, int] | None
+) -> Iterator[tuple[SparseVectors, list[Document]]]:
+    lines = read_lines(path)
+    while batch := list(islice(lines, _BATCH)):
+        rows, documents = [], []
+        for name, number, line in batch:
+            record = json_object(line, number, name)
+            rows.append(_vector(record, number, name, vocab_size, term_ids))
+            documents.append(to_document({"text": ""} | record, number, name))
+        yield SparseVectors.from_rows(rows, vocab_size, model), documents
+
+
+def _vector(
+    record: Mapping[str, Any],
+    number: int,
+    name: str,
+    vocab_size: int,
+    term_ids: Mapping[str, int] | None,
+) -> SparseVector:
+    weights = record.get("vector")
+    if not isinstance(weights, dict):
+        raise RecordError(
+            f"{name}, line {number} has vector {weights!r:.40}; expected an object such as "
+            '{"cat": 1.5}.'
+        )
+    try:
+        ids = [int(term) if term_ids is None else term_ids[term] for term in weights]
+        return SparseVector(ids, list(weights.values()), vocab_size)
+    except KeyError as error:
+        raise RecordError(
+            f"{name}, line {number} has the term {error}, which the model's vocabulary has not."
+        ) from error
+    except ValueError as error:  # a VectorError is one
+        raise RecordError(f"{name}, line {number}: {error}") from error
+
+
+def _read_npz(
+    path: Path, vocab_size: int, model: str | None
+) -> tuple[SparseVectors, list[Document]]:
+    with _reading(path) as file:
+        from scipy.sparse import load_npz
+
+        matrix = load_npz(file)
+        if matrix.format in ("csr", "csc", "bsr"):
+            matrix.check_format()  # the others' constructors do
+        file.seek(0)
+        ids = _ids(np.load(file, allow_pickle=False).get("ids"), matrix.shape[0], path)
+    vectors = _checked(matrix, path, vocab_size, model)
+    return vectors, [Document(identity, "") for identity in ids]
+
+
+def _read_splade_index(
+    folder: Path, vocab_size: int, model: str | None
+) -> tuple[SparseVectors, list[Document]]:
+    path = folder / _MATRIX
+    with _reading(path) as file:
+        from scipy.sparse import csc_array
+
+        arrays = np.load(file, allow_pickle=False)
+        count = len(arrays["document_ids"])
+        ids = _ids(arrays["document_ids"], count, path)
+        columns = (arrays["data"], arrays["indices"], arrays["indptr"])
+        matrix = csc_array(columns, shape=(count, len(columns[2]) - 1))
+        matrix.check_format()
+    vectors = _checked(matrix, path, vocab_size, model)
+    corpus = folder / _CORPUS
+    if not corpus.exists():
+        return vectors, [Document(identity, "") for identity in ids]
+    records = [(json_object(line, n, name), n, name) for name, n, line in read_lines(corpus)]
+    if len(records) != len(ids):
+        raise InputError(f"{corpus} has {len(records)} documents, expected {len(ids)}.")
+    documents = [
+        to_document(record | {"id": identity}, number, name)
+        for (record, number, name), identity in zip(records, ids, strict=True)
+    ]
+    return vectors, documents
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file of arrays, and say in the package's terms why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} does not hold the arrays that are expected there ({error})."
+        ) from error
+
+
+def _ids(given: NDArray[Any] | None, count: int, path: Path) -> list[str]:
+    if given is None:
+        return [str(number) for number in range(count)]
+    if given.shape != (count,) or given.dtype.kind not in "Uiu":
+        raise InputError(
+            f"{path} has ids of type {given.dtype} and shape {given.shape}; expected {count} texts "
+            "or whole numbers."
+        )
+    return [str(identity) for identity in given.tolist()]
+
+
+def _checked(matrix: "csr_array", path: Path, vocab_size: int, model: str | None) -> SparseVectors:
+    if matrix.shape[1] != vocab_size:
+        raise InputError(
+            f"{path} has {matrix.shape[1]} terms, expected the model's {vocab_size}. Give the "
+            "model that made it."
+        )
+    return SparseVectors.from_csr(matrix, model)
+
+
+def _text_array(texts: list[str]) -> NDArray[np.str_]:
+    for text in texts:
+        if text.endswith("\0"):
+            raise InputError(f"the id {text!r} ends in a NUL, which numpy cuts. Call it otherwise.")
+    return np.array(texts, dtype=str)

@@ -1,0 +1,110 @@
+"""The commands that say what a model or an index is, and whether it is intact: info, verify."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from spladelet import capacity, display
+from spladelet.bundle import Bundle
+from spladelet.index import Index
+from spladelet.models import find_bundle
+from spladelet.store import is_index, verify_index
+
+_UNITS = {"mb": "MB", "ms": "ms"}
+
+
+def run_info(options: argparse.Namespace) -> str:
+    """Say what a model or an index is; of an index also how it will be when it has grown."""
+    path = options.path
+    facts = (
+        _index_facts(path) if path and is_index(Path(path)) else _bundle_facts(find_bundle(path))
+    )
+    return display.as_json(facts) if options.json else _drawn(facts)
+
+
+def run_verify(options: argparse.Namespace) -> str:
+    """Check every file of a model or an index."""
+    path = options.path
+    if path and is_index(Path(path)):
+        manifest = verify_index(Path(path))
+        checked = sum(len(segment.files) for segment in manifest.segments)
+    else:
+        bundle = find_bundle(path)
+        bundle.verify()
+        checked, path = len(bundle.description.files), path or bundle.folder
+    if options.json:
+        return display.as_json({"path": str(path), "files": checked, "intact": True})
+    return f"{path}: {checked} files, all as they should be"
+
+
+def _bundle_facts(bundle: Bundle) -> dict[str, object]:
+    description = bundle.description
+    size = sum(entry.size for entry in description.files.values())
+    return {
+        "bundle": str(bundle.folder),
+        "name": description.name,
+        "fingerprint": description.fingerprint,
+        "size_mb": round(size / 1e6, 1),
+        "vocab_size": description.vocab_size,
+        "query_mode": description.query_mode,
+        "query": asdict(description.query),
+        "document": asdict(description.document),
+        "source": dict(description.source),
+        "quantization": dict(description.quantization),
+        "fidelity": dict(description.fidelity),
+        "exporter": dict(description.exporter),
+    }
+
+
+def _index_facts(path: str) -> dict[str, object]:
+    index = Index.open(path)
+    size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+    lists = index.bytes_per_posting * index.postings
+    grown: dict[str, object] = {
+        "documents": capacity.GROWTH * len(index),
+        "disk_mb": round(capacity.GROWTH * size / 1e6, 1),
+        "posting_lists_mb": round(capacity.GROWTH * lists / 1e6, 1),
+    }
+    speed = capacity.measure_speed(index)
+    resident = capacity.resident_bytes(Path(path))
+    facts: dict[str, object] = {
+        "index": path,
+        "documents": len(index),
+        "deleted": index.deleted,
+        "segments": index.segments,
+        "postings": index.postings,
+        "weights": index.weights,
+        "bytes_per_posting": round(index.bytes_per_posting, 2),
+        "active_dims": round(index.postings / max(len(index) + index.deleted, 1), 1),
+        "mapped_mb": round(size / 1e6, 1),
+        "resident_mb": None if resident is None else round(resident / 1e6, 1),
+        "vocab_size": index.vocab_size,
+        "model": index.model_name,
+        "fingerprint": index.model,
+    }
+    name = f"at_{capacity.GROWTH}_times"
+    if speed is None:
+        return facts | {name: grown}
+    return facts | {
+        "search_ms": round(speed.now_ms, 2),
+        name: grown | {"search_ms": round(speed.grown_ms, 1)},
+        "advice": capacity.advice(len(index), speed.limit),
+    }
+
+
+def _drawn(facts: dict[str, object]) -> str:
+    rows: list[tuple[str, object]] = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            shown = [_with_unit(k, v) for k, v in value.items() if v not in ("", None)]
+            value = ", ".join(f"{k} {v}" for k, v in shown) or None
+        rows.append(_with_unit(name, value))
+    return display.table(rows)
+
+
+def _with_unit(name: str, value: object) -> tuple[str, object]:
+    """Move the unit in a name behind the value: size_mb, 3 becomes size, 3 MB."""
+    stem, _, unit = name.rpartition("_")
+    if unit in _UNITS and value is not None:
+        name, value = stem, f"{value} {_UNITS[unit]}"
+    return name.replace("_", " "), value
