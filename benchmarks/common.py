@@ -25,6 +25,10 @@ _PACKAGES = [
     "sentence-transformers",
     "fastembed",
     "openvino",
+    "splade-index",
+    "pyseismic-lsr",
+    "qdrant-edge-py",
+    "milvus-lite",
 ]
 
 

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import containers
 import encode
+import index
 import int8
 import quality
-import search
+import stores
 from common import RESULTS, markdown_table
 
 ROOT = Path(__file__).parents[1]
@@ -70,10 +72,36 @@ def encode_full() -> str:
     return f"{encode.table(result)}\n\n{_machine(result)}"
 
 
-def search_full() -> str:
-    """Every way to search."""
-    result = _result("search")
-    return f"{search.table(result)}\n\n{_machine(result)}"
+def index_short() -> str:
+    """Ours and the peers on the largest set that all of them have."""
+    result = _result("index")
+    found = max(result["sets"].values(), key=lambda s: (len(s["systems"]), s["documents"]))
+    rows = [
+        [
+            name + (f" ({stores.SYSTEMS[name].note})" if stores.SYSTEMS[name].note else ""),
+            f"{figures['median_ms_10']:.2f}",
+            f"{figures['ratio_10']:.1f}",
+            f"{figures['build_s']:.0f}",
+            f"{figures['disk_bytes'] / 1e6:.0f}",
+            f"{figures['open_ms']:.0f}",
+        ]
+        for name, figures in found["systems"].items()
+    ]
+    header = ["ms a query, median", "times ours", "build, s", "disk, MB", "open, ms"]
+    title = f"top 10 of {found['documents']:,} documents"
+    return f"{markdown_table([title, *header], rows)}\n\n{_machine(result)}"
+
+
+def index_full() -> str:
+    """Every set and system."""
+    result = _result("index")
+    return f"{index.table(result)}\n\n{_machine(result)}"
+
+
+def containers_full() -> str:
+    """Both containers."""
+    result = _result("containers")
+    return f"{containers.table(result)}\n\n{_machine(result)}"
 
 
 def quality_full() -> str:
@@ -108,7 +136,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "int8": int8_full,
     "encode": encode_short,
     "encode-full": encode_full,
-    "search": search_full,
+    "index": index_short,
+    "index-full": index_full,
+    "containers": containers_full,
 }
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The README's commands are run and their output compared; `--write` puts the true output in.
 
-Weights and counts of postings may differ by a little (another processor rounds otherwise), times and
-resident memory by any amount; the rest must be the same to the letter.
+Weights and counts of postings may differ by a little (another processor rounds otherwise), times
+and resident memory by any amount; the rest must be the same to the letter.
 """
 
 import contextlib

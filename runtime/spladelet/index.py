@@ -6,6 +6,7 @@ terms.
 """
 
 import os
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -383,7 +384,7 @@ class _View:
         return found
 
     def document(self, number: int) -> Document:
-        place = int(np.searchsorted(self.starts, number, "right")) - 1
+        place = bisect_right(self.starts, number) - 1
         return self.segments[place].document(number - self.starts[place])
 
     def find(self, identity: str) -> int | None:

@@ -56,6 +56,9 @@ class Checks(Protocol):
     def lists(self, postings: Postings, places: NDArray[np.int64], /) -> None:
         """Check posting lists."""
 
+    def all_lists(self, postings: Postings, /) -> None:
+        """Check all posting lists."""
+
     def files(self, *names: str) -> None:
         """Check whole files."""
 
@@ -140,7 +143,7 @@ class Segment:
 
     def document(self, rank: int) -> Document:
         """Return a document by its rank among those that are not deleted."""
-        return self.documents[int(self.live[rank]) if len(self.deleted) else rank]
+        return self.documents[int(self.live[rank]) if self.deleted.size else rank]
 
     def ranks(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the ranks of documents among those that are not deleted."""
@@ -167,7 +170,8 @@ class Segment:
             Their numbers, their scores, and how far off a score may be.
         """
         places, weights = self.postings.find(term_ids, weights)
-        self._check(places)
+        if self.checks is not None:
+            self.checks.lists(self.postings, places)
         error = float(weights.astype(np.float64) @ self.postings.errors[places])
         numbers = None if allowed is None else allowed.numbers
         if numbers is not None and self._is_worth_looking_up(numbers, places):
@@ -223,7 +227,8 @@ class Segment:
             IndexFormatError: A posting list on disk is damaged.
         """
         stored = self.postings
-        self._check(np.arange(len(stored.terms)))
+        if self.checks is not None:
+            self.checks.all_lists(stored)
         lengths = np.diff(stored.offsets)
         term_ids = np.repeat(stored.terms, lengths)
         weights = stored.impacts.astype(np.float32) * np.repeat(stored.scales, lengths)
@@ -235,10 +240,6 @@ class Segment:
         counts = np.bincount(stored.numbers[order], minlength=stored.documents)[self.live]
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return offsets, term_ids[order], weights[order]
-
-    def _check(self, places: NDArray[np.int64]) -> None:
-        if self.checks is not None:
-            self.checks.lists(self.postings, places)
 
     def _is_worth_looking_up(self, numbers: NDArray[np.int32], places: NDArray[np.int64]) -> bool:
         each = _LOOK_UP + _LOOK_UP_EACH * len(numbers)

@@ -350,7 +350,8 @@ def _plan_merge(segments: Sequence[Segment]) -> slice | None:
             stop = start
             while stop < len(tiers) and tiers[stop] <= tier:
                 stop += 1
-            if stop - start >= _FANOUT and (fits := _fitting(segments, start)) > start + 1:
+            of_like_size = tiers[start:stop].count(tier)
+            if of_like_size >= _FANOUT and (fits := _fitting(segments, start)) > start + 1:
                 return slice(start, min(stop, fits))
             start = max(stop, start + 1)
     return None

@@ -129,6 +129,25 @@ def test_whatever_byte_flips_nothing_else_is_answered_and_the_file_is_named(fold
     assert all(path.name in complaint for complaint in complaints)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("numbers.npy", [0, 1, 2, 0, 1, 3]),
+        ("numbers.npy", [0, 1, 2, -1, 1, 2]),
+        ("numbers.npy", [0, 2, 1, 0, 1, 2]),
+        ("numbers.npy", [0, 1, 1, 0, 1, 2]),
+        ("impacts.npy", [1, 1, 1, 3, 2, 0]),
+        ("impacts.npy", [1, 1, np.inf, 3, 2, 1]),
+        ("impacts.npy", [1, np.nan, 1, 3, 2, 1]),
+    ],
+)
+def test_forged_lists_make_no_new_segment(folder, forge_array, name, values):
+    forge_array(name, np.array(values, np.load(the_segment(folder) / name).dtype))
+
+    with pytest.raises(IndexFormatError, match=f"{name}: a posting list was changed or damaged"):
+        Index.open(folder).vectors()
+
+
 def test_damage_is_found_before_a_new_segment_is_made_of_it(folder):
     path = the_segment(folder) / "impacts.npy"
     content = bytearray(path.read_bytes())

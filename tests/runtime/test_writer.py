@@ -280,6 +280,23 @@ def test_many_small_commits_leave_few_segments(tmp_path):
     assert len(verify_index(tmp_path / "index").segments) <= 2 * 8
 
 
+def test_a_large_segment_is_not_rewritten_for_a_few_documents(tmp_path, monkeypatch):
+    fill(tmp_path / "index", [f"old {n}" for n in range(600)])
+    written = []
+    write = writer.store.write_segment
+
+    def counting(folder, segment):
+        written.append(len(segment))
+        return write(folder, segment)
+
+    monkeypatch.setattr(writer.store, "write_segment", counting)
+    for n in range(64):
+        fill(tmp_path / "index", [f"new {n}"])
+
+    assert len(Index.open(tmp_path / "index")) == 664
+    assert sum(written) == 3 * 64  # once alone, once with eight, once with sixty-four
+
+
 def test_a_segment_with_many_deleted_documents_is_rewritten(folder):
     with IndexWriter(folder) as opened:
         opened.delete(["a"])
