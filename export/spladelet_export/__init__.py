@@ -21,6 +21,7 @@ __all__ = [
     "Int8",
     "Limits",
     "export_checkpoint",
+    "export_logits",
     "fuse_logits",
 ]
 
@@ -28,6 +29,7 @@ _HOME = {
     "Int8": "export",
     "Limits": "gate",
     "export_checkpoint": "export",
+    "export_logits": "export",
     "fuse_logits": "export",
 }
 

@@ -1,19 +1,26 @@
-"""Reading a checkpoint: where its files are, what family it is of, and what its vectors mean.
+"""Reading a checkpoint: of what family it is, and what its vectors mean, for queries and documents.
 
-Two layouts: a plain Hugging Face masked language model, and sentence-transformers' SparseEncoder
-(modules.json). Whatever would be loaded wrong is refused with the reason. Does not load weights.
+Whatever would be loaded wrong is refused with the reason. Does not load the encoder's weights.
 """
 
-import json
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from spladelet.bundle import Semantics
 from spladelet_export.errors import CheckpointError, require
 from spladelet_export.families import FAMILIES, Family
+from spladelet_export.files import read_json
+from spladelet_export.layout import Route, read_routes
+from spladelet_export.tables import Weights, read_table
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 # What a hub repository is asked for: never other people's ONNX files or other frameworks' weights.
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "pytorch_model*.bin", "README.md"]
@@ -21,7 +28,7 @@ _NO_LIMIT = 1_000_000  # tokenizers without a limit state 1e30
 
 _POOLINGS = {"max": "max", "sum": "sum"}
 # sentence-transformers' names -> ours.
-_ACTIVATIONS = {"relu": "log1p", "log1p_relu": "log1p_log1p"}
+ACTIVATIONS = {"relu": "log1p", "log1p_relu": "log1p_log1p"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +36,15 @@ class Checkpoint:
     """A checkpoint that can be exported.
 
     Attributes:
-        folder: Where config.json, tokenizer.json and the weights are.
+        folder: Where config.json, tokenizer.json and the weights of the documents' encoder are.
         name: What people call it.
         family: Its encoder family; None for a graph that is exported already.
         query: Semantics of queries.
         document: Semantics of documents.
         source: Where it came from: checkpoint, revision, license.
+        query_mode: How queries get their weights; see `spladelet.bundle.QUERY_MODES`.
+        query_folder: The same as `folder`, of the queries' own encoder; None if they have none.
+        query_weights: float32[vocab_size], a weight for each term; None if there is no such table.
     """
 
     folder: Path
@@ -43,6 +53,9 @@ class Checkpoint:
     query: Semantics
     document: Semantics
     source: Mapping[str, str | None]
+    query_mode: str = "same"
+    query_folder: Path | None = None
+    query_weights: Weights | None = None
 
 
 def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
@@ -55,9 +68,96 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
         CheckpointError: There is none, or it is of a kind that cannot be exported.
     """
     top, source = _locate(checkpoint)
-    modules = _read_json(top / "modules.json", list)
-    folder, pooling = (top, {}) if modules is None else _read_modules(top, modules)
-    config = _read_json(folder / "config.json", dict)
+    query, document = read_routes(top)
+    if document.encoder is None or document.table is not None:
+        raise CheckpointError(
+            f"{top} encodes documents by a table of weights. Only queries can do without a masked "
+            "language model."
+        )
+    family = _check_encoder(document.encoder)
+    prompts = _prompts(top)
+    document_prompt = next(
+        (prompts[key] for key in ("document", "passage", "corpus") if key in prompts), ""
+    )
+    semantics = replace(_semantics(document, document.encoder), prompt=document_prompt)
+    found = Checkpoint(
+        document.encoder,
+        str(source["checkpoint"]).rstrip("/").rsplit("/", 1)[-1],
+        family,
+        replace(semantics, prompt=prompts.get("query", "")),
+        semantics,
+        source,
+    )
+    return _with_query_side(found, query, document, top)
+
+
+def _with_query_side(found: Checkpoint, query: Route, document: Route, top: Path) -> Checkpoint:
+    """Say how queries get their weights: by the documents' encoder, their own, or a table."""
+    weights = None
+    if query.table is not None:
+        tokenizer = _tokenizer(found.folder)
+        weights = read_table(query.table, top, tokenizer, _vocab_size(found.folder))
+    if query.encoder is None and query.table is not None and weights is not None:
+        return _with_table(found, query.table, weights, is_plain=document.encoder == query.table)
+    if query.encoder is None:
+        raise CheckpointError(f"{top} has nothing that weighs queries. Get the checkpoint again.")
+    own = replace(_semantics(query, query.encoder), prompt=found.query.prompt)
+    if _same_encoder(query.encoder, found.folder) and _pools_alike(own, found.document):
+        mode = "same" if weights is None else "lexical"
+        return replace(found, query=own, query_mode=mode, query_weights=weights)
+    if weights is not None:
+        raise CheckpointError(
+            f"{top} multiplies query weights by a table after an encoder of their own, which no "
+            "query mode does. Export the documents' side alone."
+        )
+    _check_encoder(query.encoder)
+    sizes = [_vocab_size(folder) for folder in (query.encoder, found.folder)]
+    if sizes[0] != sizes[1]:
+        raise CheckpointError(
+            f"{top} has {sizes[0]} terms for queries and {sizes[1]} for documents, so no query can "
+            "meet a document."
+        )
+    return replace(found, query=own, query_mode="separate", query_folder=query.encoder)
+
+
+def _with_table(found: Checkpoint, folder: Path, weights: Weights, *, is_plain: bool) -> Checkpoint:
+    """Weigh queries by a table.
+
+    A table beside a plain checkpoint is OpenSearch's, which leaves special tokens and the unknown
+    one out on both sides; sentence-transformers has what its table has.
+    """
+    query, document = found.query, found.document
+    tokenizer = _tokenizer(found.folder)
+    if is_plain:
+        query = replace(query, special_tokens="zero_dims", unknown_token="zero_dims")
+        document = replace(document, special_tokens="zero_dims", unknown_token="zero_dims")
+    else:
+        if (folder / "tokenizer.json").is_file():
+            if _tokenizer(folder).get_vocab() != tokenizer.get_vocab():
+                raise CheckpointError(
+                    f"{folder} has another vocabulary than {found.folder}, so no query can meet a "
+                    "document. Get the checkpoint again."
+                )
+        query = replace(query, max_length=_max_length(folder, {}, 0))
+    special = [n for n, token in tokenizer.get_added_tokens_decoder().items() if token.special]
+    ordinary = np.ones(len(weights), bool)
+    ordinary[special] = False
+    ordinary[tokenizer.get_vocab_size(with_added_tokens=True) :] = False
+    if not (weights[ordinary] == 1).all():
+        return replace(
+            found, query=query, document=document, query_mode="idf", query_weights=weights
+        )
+    if not weights[special].any():
+        query = replace(query, special_tokens="zero_dims", unknown_token="zero_dims")
+    return replace(found, query=query, document=document, query_mode="bow")
+
+
+def _pools_alike(one: Semantics, other: Semantics) -> bool:
+    return (one.pooling, one.activation) == (other.pooling, other.activation)
+
+
+def _check_encoder(folder: Path) -> Family:
+    config = read_json(folder / "config.json", dict)
     if config is None:
         raise CheckpointError(
             f"{folder} has no config.json, so it is no checkpoint. Give the folder that "
@@ -72,25 +172,53 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
             "example), the model cannot be exported."
         )
     _check_case(folder)
-    semantics = Semantics(
+    return family
+
+
+def _semantics(route: Route, folder: Path) -> Semantics:
+    config = read_json(folder / "config.json", dict) or {}
+    pooling = route.pooling
+    reserved = _family(config, folder).reserved_positions(config.get("pad_token_id"))
+    return Semantics(
         pooling=_translate(pooling.get("pooling_strategy", "max"), _POOLINGS, "pooling"),
         activation=_translate(
-            pooling.get("activation_function", "relu"), _ACTIVATIONS, "activation function"
+            pooling.get("activation_function", "relu"), ACTIVATIONS, "activation function"
         ),
-        max_length=_max_length(folder, config, family),
+        max_length=_max_length(folder, config, reserved),
     )
-    prompts = _prompts(top)
-    document_prompt = next(
-        (prompts[key] for key in ("document", "passage", "corpus") if key in prompts), ""
+
+
+def _same_encoder(one: Path, other: Path) -> bool:
+    """Say whether two folders hold the same weights and tokenizer."""
+    if one.resolve() == other.resolve():
+        return True
+    weights = {path.name for folder in (one, other) for path in folder.iterdir()}
+    weights = {name for name in weights if name.endswith((".safetensors", ".bin"))}
+    return (
+        bool(weights)
+        and all(_sha256(one / name) == _sha256(other / name) for name in weights)
+        and _tokenizer_rules(one) == _tokenizer_rules(other)
     )
-    return Checkpoint(
-        folder,
-        str(source["checkpoint"]).rstrip("/").rsplit("/", 1)[-1],
-        family,
-        replace(semantics, prompt=prompts.get("query", "")),
-        replace(semantics, prompt=document_prompt),
-        source,
-    )
+
+
+def _sha256(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tokenizer_rules(folder: Path) -> dict[str, Any]:
+    """Return a tokenizer without its truncation and padding, which change as it is used."""
+    rules = read_json(folder / "tokenizer.json", dict) or {}
+    return {name: rule for name, rule in rules.items() if name not in ("truncation", "padding")}
+
+
+def _vocab_size(folder: Path) -> int:
+    size = (read_json(folder / "config.json", dict) or {}).get("vocab_size")
+    if not isinstance(size, int) or size < 1:
+        raise CheckpointError(f"{folder}/config.json has vocab_size {size!r}; expected a number.")
+    return size
 
 
 def _locate(checkpoint: str | Path) -> tuple[Path, dict[str, str | None]]:
@@ -127,38 +255,8 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _read_modules(top: Path, modules: Any) -> tuple[Path, Mapping[str, Any]]:  # noqa: ANN401
-    """Read sentence-transformers' list of modules: a masked language model, then its pooling."""
-    if not all(isinstance(module, dict) for module in modules):
-        raise CheckpointError(
-            f"{top}/modules.json does not list modules. Get the checkpoint again."
-        )
-    kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules]
-    if kinds in (["MLMTransformer", "SpladePooling"], ["Transformer", "SpladePooling"]):
-        encoder, pooling = (_module_folder(top, module) for module in modules)
-        return encoder, _read_json(pooling / "config.json", dict) or {}
-    raise CheckpointError(
-        f"{top} is made of the modules {', '.join(kinds) or 'none'}; this version exports "
-        "MLMTransformer + SpladePooling. A dense encoder has no term weights to export; models "
-        "with different encoders for queries and documents (Router) are not supported yet."
-    )
-
-
-def _module_folder(top: Path, module: Mapping[str, Any]) -> Path:
-    path = module.get("path")
-    if not isinstance(path, str):
-        raise CheckpointError(
-            f"{top}/modules.json has a module with path {path!r}; expected a folder's name. Get "
-            "the checkpoint again."
-        )
-    folder = top / path
-    if not folder.resolve().is_relative_to(top.resolve()):
-        raise CheckpointError(f"{top}/modules.json leads out of the checkpoint, to {path!r}.")
-    return folder
-
-
 def _prompts(top: Path) -> Mapping[str, str]:
-    settings = _read_json(top / "config_sentence_transformers.json", dict) or {}
+    settings = read_json(top / "config_sentence_transformers.json", dict) or {}
     prompts = settings.get("prompts") or {}
     if isinstance(prompts, dict):
         prompts = {side: prompt or "" for side, prompt in prompts.items()}
@@ -200,10 +298,10 @@ def _family(config: Mapping[str, Any], folder: Path) -> Family:
     return family
 
 
-def _max_length(folder: Path, config: Mapping[str, Any], family: Family) -> int:
-    """Return the smallest of the limits that are stated."""
-    module = _read_json(folder / "sentence_bert_config.json", dict) or {}
-    tokenizer = _read_json(folder / "tokenizer_config.json", dict) or {}
+def _max_length(folder: Path, config: Mapping[str, Any], reserved_positions: int) -> int:
+    """Return the smallest of the limits that are stated; 512 if none is."""
+    module = read_json(folder / "sentence_bert_config.json", dict) or {}
+    tokenizer = read_json(folder / "tokenizer_config.json", dict) or {}
     stated = {
         "max_seq_length": module.get("max_seq_length"),
         "processing_kwargs": _nested(module, "processing_kwargs", "text", "max_length"),
@@ -216,7 +314,7 @@ def _max_length(folder: Path, config: Mapping[str, Any], family: Family) -> int:
             continue
         if not isinstance(limit, (int, float)):
             raise CheckpointError(f"{folder} states {name} {limit!r}; expected a number.")
-        reserved = family.reserved_positions if name == "max_position_embeddings" else 0
+        reserved = reserved_positions if name == "max_position_embeddings" else 0
         if limit < _NO_LIMIT:
             limits.append(int(limit) - reserved)
     return min(limits, default=512)
@@ -232,20 +330,24 @@ def _nested(settings: Mapping[str, Any], *names: str) -> Any:  # noqa: ANN401
 
 def _check_case(folder: Path) -> None:
     """Refuse a lowercasing that only sentence-transformers would do, outside the tokenizer."""
-    settings = _read_json(folder / "sentence_bert_config.json", dict) or {}
+    settings = read_json(folder / "sentence_bert_config.json", dict) or {}
     if settings.get("do_lower_case") is not True:
         return
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:
-        raise CheckpointError(f"{folder}/tokenizer.json is no tokenizer: {error}.") from error
+    tokenizer = _tokenizer(folder)
     if tokenizer.encode("RIVER Stone").ids != tokenizer.encode("river stone").ids:
         raise CheckpointError(
             f"{folder} has do_lower_case in sentence_bert_config.json, and a tokenizer that keeps "
             "capitals. Put a Lowercase normalizer into tokenizer.json, or set it to false."
         )
+
+
+def _tokenizer(folder: Path) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:
+        raise CheckpointError(f"{folder}/tokenizer.json is no tokenizer: {error}.") from error
 
 
 def _translate(value: object, table: Mapping[str, str], what: str) -> str:
@@ -273,18 +375,3 @@ def _stated(folder: Path, key: str) -> str | None:
     line = rf"^{key}:[ \t]*(?:\n-[ \t]*)?(\S+)[ \t]*$(?!\n-)"
     stated = re.search(line, header[1], re.MULTILINE) if header else None
     return stated[1].strip("\"'") if stated else None
-
-
-def _read_json(path: Path, kind: type) -> Any:  # noqa: ANN401
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is no JSON: {error}. Get the checkpoint again.") from error
-    if not isinstance(content, kind):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}; expected a {kind.__name__}. Get the "
-            "checkpoint again."
-        )
-    return content

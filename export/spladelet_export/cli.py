@@ -1,8 +1,10 @@
 """The command `spladelet-export`."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from spladelet.bundle import ACTIVATIONS, POOLINGS, Description, Semantics
 from spladelet.documents import read_documents
 from spladelet.errors import SpladeletError
 from spladelet_export.errors import require
+from spladelet_export.recipes import recipes
 
 if TYPE_CHECKING:
     from spladelet_export.export import Int8
@@ -19,8 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     fuses = words[:1] == ["fuse"]
-    options = _fuse_parser().parse_args(words[1:]) if fuses else _parser().parse_args(words)
+    options = _fuse_parser().parse_args(words[1:]) if fuses else _parser(words).parse_args(words)
     try:
+        if not fuses and options.list:
+            print(_listed(as_json=options.json))
+            return 0
         description = _fuse(options) if fuses else _export(options)
         print(description.to_json() if options.json else _summary(description, options.output))
     except SpladeletError as error:
@@ -33,8 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> Description:
     require("torch", "transformers", "optimum.exporters.onnx", "onnx")
-    from spladelet_export.export import export_checkpoint
+    from spladelet_export.export import export_checkpoint, export_logits
 
+    if options.also_logits is not None:
+        _report("exporting the graph with its logits")
+        export_logits(options.checkpoint, options.also_logits)
     return export_checkpoint(
         options.checkpoint,
         options.output,
@@ -82,6 +91,30 @@ def _int8(options: argparse.Namespace) -> "Int8 | None":
     )
 
 
+def _listed(*, as_json: bool) -> str:
+    """Draw the recipes, one a line."""
+    known = recipes()
+    if as_json:
+        return json.dumps([asdict(recipe) for recipe in known], ensure_ascii=False)
+    width = max(len(recipe.source) for recipe in known)
+    lines = []
+    for recipe in known:
+        facts = [f"refused: {recipe.refused}"]
+        if not recipe.refused:
+            zeroed = recipe.semantics.get("special_tokens") == "zero_dims"
+            facts = [
+                f"{recipe.family}, queries {recipe.query_mode}",
+                "without special tokens" if zeroed else "",
+                recipe.semantics.get("activation", "").replace("log1p_log1p", "log1p twice"),
+                recipe.license or "licence: see its card",
+                "gated" if recipe.gated else "",
+                *(f"{measure} {figure}" for measure, figure in recipe.published.items()),
+            ]
+        shown = "; ".join(fact for fact in facts if fact and fact != "log1p")
+        lines.append(f"{recipe.source:<{width}}  {shown}")
+    return "\n".join(lines)
+
+
 def _summary(description: Description, output: Path) -> str:
     figures, quantization = description.fidelity, description.quantization
     size = sum(entry.size for entry in description.files.values()) / 1e6
@@ -103,21 +136,37 @@ def _summary(description: Description, output: Path) -> str:
     return "\n".join(lines)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="spladelet-export",
         description="Export a SPLADE checkpoint to a bundle that runs without torch.",
         epilog="spladelet-export fuse --help: the same for a logits graph, without torch.",
     )
     add = parser.add_argument
+    listing = {"--list"} & set(arguments)
     add(
         "checkpoint",
         metavar="CHECKPOINT",
+        nargs="?" if listing else None,
         help="a checkpoint's folder, or a hub id (owner/name[@revision])",
     )
-    add("-o", "--output", required=True, type=Path, metavar="FOLDER", help="the bundle's folder")
+    add(
+        "-o",
+        "--output",
+        required=not listing,
+        type=Path,
+        metavar="FOLDER",
+        help="the bundle's folder",
+    )
+    add("--list", action="store_true", help="say which checkpoints are known, and what of them")
     add("--name", help="what to call the model (default: as the checkpoint)")
     add("--texts", type=Path, metavar="FILE", help="compare with torch on these texts, too")
+    add(
+        "--also-logits",
+        type=Path,
+        metavar="FOLDER",
+        help="write the graph with its logits, too: for Vespa, and sentence-transformers' ONNX",
+    )
     add("--json", action="store_true", help="print the description as JSON")
     _add_int8(parser)
     return parser

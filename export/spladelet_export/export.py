@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 import spladelet
@@ -21,6 +22,9 @@ from spladelet.bundle import (
     DESCRIPTION,
     GRAPH,
     GRAPH_DATA,
+    QUERY_GRAPH,
+    QUERY_TOKENIZER,
+    QUERY_WEIGHTS,
     TOKENIZER,
     Bundle,
     Description,
@@ -42,8 +46,10 @@ from spladelet_export.fidelity import (
 )
 from spladelet_export.gate import Gate, Limits
 from spladelet_export.graph import BLOCK, compact, fuse_pooling, opset, rename_inputs
+from spladelet_export.logits import write_logits
 from spladelet_export.optimize import fuse_attention
 from spladelet_export.quantize import RECIPES, Calibration, calibrate, quantize
+from spladelet_export.recipes import find_recipe
 from spladelet_export.texts import built_in_texts
 from spladelet_export.trunk import export_trunk, load_model
 
@@ -90,8 +96,8 @@ def export_checkpoint(
     found.
 
     Args:
-        checkpoint: A folder, or a hub id (owner/name, or owner/name@revision); plain masked
-            language model, or sentence-transformers' SparseEncoder.
+        checkpoint: A folder, or a hub id (owner/name, or owner/name@revision), for which there may
+            be a recipe; a plain masked language model, or sentence-transformers' SparseEncoder.
         output: The bundle's folder.
         name: What to call the model; None means as the checkpoint.
         texts: Compared with torch besides the built-in texts.
@@ -111,18 +117,36 @@ def export_checkpoint(
     target = Path(output)
     _check_target(target)
     report("reading the checkpoint")
-    source = read_checkpoint(checkpoint)
-    model = load_model(source)
-    reference = TorchReference(model, source)
+    source = _read(checkpoint)
+    model = load_model(source.folder)
+    query_model = None if source.query_folder is None else load_model(source.query_folder)
+    reference = TorchReference(source, model, query_model)
     report("exporting the graph")
     with _io_errors(target):
         trunk = export_trunk(model)
+        query_trunk = None if query_model is None else export_trunk(query_model)
     tokenizer = source.folder / TOKENIZER
-    job = _Job(source, tokenizer, name or source.name, reference, texts, report)
+    job = _Job(source, tokenizer, name or source.name, reference, texts, report, query_trunk)
     with _aside(target) as folder, warnings.catch_warnings():
         for kind in (TruncationWarning, LanguageWarning):  # the built-in texts are meant to be odd
             warnings.simplefilter("ignore", kind)
         return job.run(trunk, int8, folder, target)
+
+
+def export_logits(checkpoint: str | Path, output: str | os.PathLike[str]) -> None:
+    """Export the documents' graph of a checkpoint with its logits, for tools that pool them.
+
+    Args:
+        checkpoint: As for `export_checkpoint`.
+        output: A new folder, which `SparseEncoder(folder, backend="onnx")` opens, too.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be exported; the message says why.
+        ExportError: The output exists, or cannot be written.
+    """
+    source, target = _read(checkpoint), Path(output)
+    with _io_errors(target):
+        write_logits(source, export_trunk(load_model(source.folder)), target)
 
 
 def fuse_logits(
@@ -167,7 +191,7 @@ def fuse_logits(
         meaning,
         {"checkpoint": path.name, "revision": None, "license": None},
     )
-    reference = LogitsReference(path, words)
+    reference = LogitsReference(path, words, meaning)
     job = _Job(source, words, source.name, reference, (), report)
     with _aside(target) as folder, warnings.catch_warnings():
         for kind in (TruncationWarning, LanguageWarning):  # the built-in texts are meant to be odd
@@ -187,6 +211,7 @@ class _Job:
     reference: Reference
     texts: Sequence[str]
     report: Report
+    query_logits: onnx.ModelProto | None = None
 
     def run(
         self, logits: onnx.ModelProto, int8: Int8 | None, folder: Path, target: Path
@@ -275,28 +300,41 @@ class _Job:
         vocab_size: int,
         quantization: dict[str, Any],
     ) -> Description:
-        compact(graph)
         folder.mkdir()
-        onnx.save(
-            graph,
-            folder / GRAPH,
-            save_as_external_data=True,
-            location=GRAPH_DATA,
-            size_threshold=_EXTERNAL_FROM,
-        )
-        (folder / GRAPH_DATA).chmod(0o644)  # onnx makes it readable for its owner alone
+        _save_graph(graph, folder)
         _copy_tokenizer(self.tokenizer, folder / TOKENIZER)
+        self._write_query_side(folder, vocab_size)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
         description = Description(
             name=self.name,
             vocab_size=vocab_size,
             query=self.source.query,
             document=self.source.document,
-            files={file.name: FileEntry.of(file) for file in sorted(folder.iterdir())},
+            query_mode=self.source.query_mode,
+            files={path.relative_to(folder).as_posix(): FileEntry.of(path) for path in files},
             source=dict(self.source.source),
             quantization=quantization,
             exporter=_versions(graph),
         )
         return _describe(folder, description)
+
+    def _write_query_side(self, folder: Path, vocab_size: int) -> None:
+        """Write what only queries need: a graph of their own, always float32, or a table."""
+        if self.source.query_weights is not None:
+            np.save(folder / QUERY_WEIGHTS, self.source.query_weights, allow_pickle=False)
+        if self.query_logits is None or self.source.query_folder is None:
+            return
+        graph = onnx.ModelProto()  # saving moves the weights out of what it saves
+        graph.CopyFrom(self.query_logits)
+        size = fuse_pooling(graph, self.source.query, self._metadata())
+        if size != vocab_size:
+            raise CheckpointError(
+                f"queries have {size} terms and documents {vocab_size}, so none can meet another."
+            )
+        place = (folder / QUERY_GRAPH).parent
+        place.mkdir()
+        _save_graph(graph, place)
+        _copy_tokenizer(self.source.query_folder / TOKENIZER, folder / QUERY_TOKENIZER)
 
     def _metadata(self) -> dict[str, str]:
         """Say in the graph itself what its weights mean, for those who find it alone.
@@ -307,6 +345,25 @@ class _Job:
             "spladelet.pooling": self.source.document.pooling,
             "spladelet.activation": self.source.document.activation,
         }
+
+
+def _read(checkpoint: str | Path) -> Checkpoint:
+    """Read a checkpoint, and what its recipe adds, if it is from the hub and has one."""
+    recipe = None if Path(checkpoint).is_dir() else find_recipe(str(checkpoint))
+    source = read_checkpoint(checkpoint)
+    return source if recipe is None else recipe.apply(source)
+
+
+def _save_graph(graph: onnx.ModelProto, folder: Path) -> None:
+    compact(graph)
+    onnx.save(
+        graph,
+        folder / GRAPH,
+        save_as_external_data=True,
+        location=GRAPH_DATA,
+        size_threshold=_EXTERNAL_FROM,
+    )
+    (folder / GRAPH_DATA).chmod(0o644)  # onnx makes it readable for its owner alone
 
 
 def _check_target(target: Path) -> None:

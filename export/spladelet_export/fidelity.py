@@ -5,10 +5,10 @@ text at a time, activation and pooling written out. Texts without content are le
 gives them no terms, on purpose.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from spladelet_export.errors import CheckpointError, FidelityError, GraphError, 
 from spladelet_export.graph import ALIASES, INPUTS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+
+Side = Literal["query", "document"]
 
 # What float32 arithmetic in another order may differ by. A sum over 512 positions is itself rounded
 # to nearly 1e-4.
@@ -64,8 +66,8 @@ class Reference(Protocol):
 
     name: str
 
-    def encode(self, text: str, semantics: Semantics) -> NDArray[np.float32]:
-        """Return the weights of a text: float32[vocab_size]."""
+    def encode(self, text: str, side: Side) -> NDArray[np.float32]:
+        """Return the weights of a query or document: float32[vocab_size]."""
         ...
 
 
@@ -73,52 +75,108 @@ class TorchReference:
     """Encode texts in torch, one at a time, without any of the runtime's code.
 
     Args:
-        model: The masked language model.
-        checkpoint: Where its tokenizer is.
+        checkpoint: What its vectors mean, and where its tokenizers are.
+        model: The documents' masked language model.
+        query_model: The queries' own; None if they have none.
     """
 
     name = "torch, float32"
 
-    def __init__(self, model: "PreTrainedModel", checkpoint: Checkpoint) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        model: "PreTrainedModel",
+        query_model: "PreTrainedModel | None" = None,
+    ) -> None:
         require("torch", "transformers")
-        from transformers import AutoTokenizer
-
+        self._checkpoint = checkpoint
         self._model = model
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(
-                checkpoint.folder, local_files_only=True
-            )
-        except Exception as error:
-            raise CheckpointError(
-                f"the tokenizer in {checkpoint.folder} cannot be loaded: {error}"
-            ) from error
+        self._query_model = query_model or model
+        self._tokenizer = _transformers_tokenizer(checkpoint.folder)
+        self._query_tokenizer = self._tokenizer
+        if checkpoint.query_folder is not None:
+            self._query_tokenizer = _transformers_tokenizer(checkpoint.query_folder)
 
-    def encode(self, text: str, semantics: Semantics) -> NDArray[np.float32]:
-        """Return the weights of a text: float32[vocab_size]."""
+    def encode(self, text: str, side: Side) -> NDArray[np.float32]:
+        """Return the weights of a query or document: float32[vocab_size]."""
+        checkpoint = self._checkpoint
+        if side == "document":
+            return self._by_model(text, checkpoint.document, self._model, self._tokenizer)
+        tokenizer, mode = self._query_tokenizer, checkpoint.query_mode
+        if mode in ("idf", "bow"):
+            return self._by_table(text, checkpoint.query, tokenizer)
+        weights = self._by_model(text, checkpoint.query, self._query_model, tokenizer)
+        if mode == "lexical" and checkpoint.query_weights is not None:
+            own = np.zeros_like(weights)
+            ids = self._ids(text, checkpoint.query, tokenizer)["input_ids"][0].tolist()
+            own[ids] = checkpoint.query_weights[ids]
+            weights = weights * own
+        return weights
+
+    def _by_model(
+        self,
+        text: str,
+        semantics: Semantics,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+    ) -> NDArray[np.float32]:
         import torch
 
-        batch = self._tokenizer(
-            semantics.prompt + valid_unicode(text),
-            truncation=True,
-            max_length=semantics.max_length,
-            return_tensors="pt",
-        )
+        batch = self._ids(text, semantics, tokenizer)
         with torch.no_grad():
-            weights = torch.log1p(torch.relu(self._model(**batch).logits[0]))
+            weights = torch.log1p(torch.relu(model(**batch).logits[0]))
             if semantics.activation == "log1p_log1p":
                 weights = torch.log1p(weights)
             pooled = weights.amax(0) if semantics.pooling == "max" else weights.sum(0)
-        result: NDArray[np.float32] = pooled.numpy()
-        for rule, ids in (
-            (semantics.special_tokens, self._special_ids()),
-            (semantics.unknown_token, {self._tokenizer.unk_token_id}),
-        ):
-            if rule == "zero_dims":
-                result[sorted(ids)] = 0
-        return result
+        return _without_zeroed(pooled.numpy(), semantics, tokenizer)
 
-    def _special_ids(self) -> set[int]:
-        return set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
+    def _by_table(
+        self, text: str, semantics: Semantics, tokenizer: "PreTrainedTokenizerBase"
+    ) -> NDArray[np.float32]:
+        size = self._model.config.vocab_size
+        table = self._checkpoint.query_weights
+        weights = np.zeros(size, np.float32)
+        for number in self._ids(text, semantics, tokenizer, special=False)["input_ids"][0].tolist():
+            weights[number] = 1.0 if table is None else table[number]
+        return _without_zeroed(weights, semantics, tokenizer)
+
+    @staticmethod
+    def _ids(
+        text: str,
+        semantics: Semantics,
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        special: bool = True,
+    ) -> "BatchEncoding":
+        return tokenizer(
+            semantics.prompt + valid_unicode(text),
+            truncation=True,
+            max_length=semantics.max_length,
+            add_special_tokens=special,
+            return_tensors="pt",
+        )
+
+
+def _transformers_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise CheckpointError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
+
+
+def _without_zeroed(
+    weights: NDArray[np.float32], semantics: Semantics, tokenizer: "PreTrainedTokenizerBase"
+) -> NDArray[np.float32]:
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    for rule, ids in (
+        (semantics.special_tokens, special),
+        (semantics.unknown_token, {tokenizer.unk_token_id} - {None}),
+    ):
+        if rule == "zero_dims":
+            weights[sorted(ids)] = 0
+    return weights
 
 
 class LogitsReference:
@@ -127,6 +185,7 @@ class LogitsReference:
     Args:
         graph: The ONNX file.
         tokenizer: Its `tokenizer.json`.
+        semantics: What its weights mean, for queries and documents.
 
     Raises:
         GraphError: ONNX Runtime does not load it, or it wants other inputs.
@@ -134,10 +193,11 @@ class LogitsReference:
 
     name = "its own logits, pooled in numpy"
 
-    def __init__(self, graph: Path, tokenizer: Path) -> None:
+    def __init__(self, graph: Path, tokenizer: Path, semantics: Semantics) -> None:
         import onnxruntime
 
         self._tokenizer = tokenizer
+        self._semantics = semantics
         try:
             self._session = onnxruntime.InferenceSession(
                 str(graph), providers=["CPUExecutionProvider"]
@@ -152,8 +212,10 @@ class LogitsReference:
                 "attention_mask and perhaps token_type_ids. Rename them first."
             )
 
-    def encode(self, text: str, semantics: Semantics) -> NDArray[np.float32]:
-        """Return the weights of a text: float32[vocab_size]."""
+    def encode(self, text: str, side: Side) -> NDArray[np.float32]:
+        """Return the weights of a query or document: float32[vocab_size]."""
+        del side  # a graph alone has one meaning
+        semantics = self._semantics
         tokenizer = Tokenizer(
             self._tokenizer, max_length=semantics.max_length, prompt=semantics.prompt
         )
@@ -176,19 +238,15 @@ class LogitsReference:
 def measure(encoder: Encoder, reference: Reference, texts: Sequence[str]) -> Fidelity:
     """Compare a bundle with its reference on texts, as queries and as documents."""
     description = encoder.description
-    sides = [
-        (encoder.encode_queries(texts), encoder.query_words, description.query),
-        (
-            encoder.encode_documents(texts, progress=False),
-            encoder.document_words,
-            description.document,
-        ),
+    documents = encoder.encode_documents(texts, progress=False)
+    sides: list[tuple[Side, SparseVectors, Callable[[str], Sequence[object]]]] = [
+        ("document", documents, encoder.document_words)
     ]
-    if description.query == description.document:
-        sides = sides[:1]
+    if description.query_mode != "same" or description.query != description.document:
+        sides.append(("query", encoder.encode_queries(texts), encoder.query_words))
     pairs = [
-        (row, reference.encode(text, semantics))
-        for vectors, words, semantics in sides
+        (row, reference.encode(text, side))
+        for side, vectors, words in sides
         for row, text in zip(_dense_rows(vectors), texts, strict=True)
         if words(text)
     ]

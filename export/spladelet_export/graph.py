@@ -12,7 +12,7 @@ raw logits, and in blocks of the vocabulary: the large tensor never exists.
 Needs onnx and numpy only; knows nothing of torch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -330,12 +330,24 @@ def _prepend(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     graph.node.extend([*nodes, *rest])
 
 
+def used_names(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Return the names of the tensors that nodes read, those in the branches of an If included."""
+    names = set()
+    for node in nodes:
+        names.update(node.input)
+        for attribute in node.attribute:
+            for branch in (attribute.g, *attribute.graphs):
+                names |= used_names(branch.node)
+                names.update(entry.name for entry in branch.output)
+    return names
+
+
 def _remove(
     graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], constants: Sequence[str]
 ) -> None:
     for node in nodes:
         graph.node.remove(node)
-    still_used = {name for node in graph.node for name in node.input}
+    still_used = used_names(graph.node)
     for tensor in [t for t in graph.initializer if t.name in constants]:
         if tensor.name not in still_used:
             graph.initializer.remove(tensor)

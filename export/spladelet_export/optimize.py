@@ -60,14 +60,13 @@ def _split_layer_norms(graph: onnx.GraphProto) -> None:
         if node.op_type != "SkipLayerNormalization":
             nodes.append(node)
             continue
-        left, right, scale, shift = node.input[:4]
-        total = f"{node.output[0]}/sum"
+        left, right, *norm = node.input[:4]
+        # Where the norm comes before the layer, the sum goes on beside it, as a fourth output.
+        total = (list(node.output[3:4]) or [f"{node.output[0]}/sum"])[0]
         epsilon = next(a.f for a in node.attribute if a.name == "epsilon")
         nodes.append(helper.make_node("Add", [left, right], [total]))
         nodes.append(
-            helper.make_node(
-                "LayerNormalization", [total, scale, shift], node.output[:1], epsilon=epsilon
-            )
+            helper.make_node("LayerNormalization", [total, *norm], node.output[:1], epsilon=epsilon)
         )
     del graph.node[:]
     graph.node.extend(nodes)

@@ -15,6 +15,7 @@ Needs onnx, onnxruntime and numpy only.
 """
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from spladelet_export.errors import GraphError
-from spladelet_export.graph import HIDDEN, POOLED, is_tied
+from spladelet_export.graph import HIDDEN, POOLED, is_tied, used_names
 
 Matrix = NDArray[np.float32]
 
@@ -170,16 +171,25 @@ def _users(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
     return users
 
 
+def _shared_matrices(users: Mapping[str, Sequence[onnx.NodeProto]]) -> set[str]:
+    """Return the matrices by which several activations are multiplied."""
+    counts = Counter(matrix for nodes in users.values() for matrix in {n.input[1] for n in nodes})
+    return {matrix for matrix, count in counts.items() if count > 1}
+
+
 def _plan(graph: onnx.GraphProto, calibration: Calibration, recipe: Recipe) -> dict[str, _Plan]:
     matrices = {tensor.name: tensor for tensor in graph.initializer}
-    tied = is_tied(graph)
+    users = _users(graph)
+    tied, shared = is_tied(graph), _shared_matrices(users)
     plans = {}
-    for name, nodes in _users(graph).items():
+    for name, nodes in users.items():
         weights = np.concatenate(
             [numpy_helper.to_array(matrices[node.input[1]]) for node in nodes], axis=1
         )
-        # A tied decoder is the embeddings' int8 matrix as it is, so it cannot be smoothed.
-        powers = (0.0,) if name == HIDDEN and tied else _POWERS
+        # A matrix that is used elsewhere, too (a tied decoder, ALBERT's layers), is stored once in
+        # int8, so it cannot be smoothed.
+        is_shared = (name == HIDDEN and tied) or any(node.input[1] in shared for node in nodes)
+        powers = (0.0,) if is_shared else _POWERS
         plans[name] = _best_plan(name, calibration, weights, powers, recipe)
     keep = sorted(plans, key=lambda name: -plans[name].error)
     for name in keep[: round(recipe.float_share * len(keep))]:
@@ -264,10 +274,13 @@ class _Rewriter:
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
     matrices: dict[str, onnx.TensorProto] = field(default_factory=dict)
     biases: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    shared: set[str] = field(default_factory=set)
+    cuts: int = 0
 
     def run(self) -> None:
         self.matrices = {tensor.name: tensor for tensor in self.graph.initializer}
         self.biases = self._bias_adds()
+        self.shared = _shared_matrices(_users(self.graph))
         absorbed = {add.output[0] for add in self.biases.values()}
         products = {n.output[0] for nodes in _users(self.graph).values() for n in nodes}
         blocks = [n for n in self.graph.node if n.op_type == "MatMul" and n.input[0] == HIDDEN]
@@ -353,7 +366,7 @@ class _Rewriter:
         quantized, scales = self._weights(node)
         inputs = [
             f"{name}/uint8",
-            self._constant(f"{weights}/int8", quantized),
+            self._matrix(node, quantized),
             f"{name}/scale",
             self._constant(f"{weights}/scales", scales),
             f"{name}/zero_point",
@@ -369,6 +382,22 @@ class _Rewriter:
             self._microsoft("MatMulIntegerToFloat", [*inputs, "", bias or ""], add.output[0])
         else:
             self._microsoft("MatMulIntegerToFloat", inputs, output)
+
+    def _matrix(self, node: onnx.NodeProto, quantized: NDArray[np.int8]) -> str:
+        """Return the name of a product's matrix.
+
+        One of several products is stored once and cut out whole for each of them when the graph is
+        loaded: ONNX Runtime's way around saturation converts each product's matrix, and fails at
+        one that it has converted before. Each cut has an end of its own, for equal ones would be
+        made one again.
+        """
+        stored = self._constant(f"{node.input[1]}/int8", quantized)
+        if node.input[1] not in self.shared:
+            return stored
+        self.cuts += 1
+        start = self._constant("cut/start", np.array([0], np.int64))
+        end = self._constant(f"cut/end/{self.cuts}", np.array([len(quantized) + self.cuts]))
+        return self._node("Slice", [stored, start, end], f"{node.output[0]}/int8")
 
     def _integer_product(self, node: onnx.NodeProto) -> None:
         name, weights = node.input[0], node.input[1]
@@ -401,7 +430,7 @@ class _Rewriter:
         return tensor is not None and len(tensor.dims) == 2 and tensor.dims[0] > _LARGE_TABLE
 
     def _finish(self) -> None:
-        used = {name for node in self.nodes for name in node.input}
+        used = used_names(self.nodes)
         kept = [tensor for name, tensor in self.matrices.items() if name in used]
         del self.graph.node[:], self.graph.initializer[:]
         self.graph.node.extend(self.nodes)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from spladelet_export.checkpoint import Checkpoint
 from spladelet_export.errors import CheckpointError, require
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 OPSET = 18
 
 
-def load_model(checkpoint: Checkpoint) -> "PreTrainedModel":
-    """Load a checkpoint in torch, as float32, ready for inference.
+def load_model(folder: Path) -> "PreTrainedModel":
+    """Load a masked language model in torch, as float32, ready for inference.
 
     Raises:
         CheckpointError: The weights cannot be read, or the head's are not among them.
@@ -32,18 +31,16 @@ def load_model(checkpoint: Checkpoint) -> "PreTrainedModel":
     try:
         with _quiet():
             model, found = AutoModelForMaskedLM.from_pretrained(
-                checkpoint.folder,
+                folder,
                 dtype=torch.float32,
                 local_files_only=True,
                 output_loading_info=True,
             )
     except Exception as error:
-        raise CheckpointError(
-            f"the weights in {checkpoint.folder} cannot be read: {error}"
-        ) from error
+        raise CheckpointError(f"the weights in {folder} cannot be read: {error}") from error
     if missing := sorted(found["missing_keys"]):
         raise CheckpointError(
-            f"{checkpoint.folder} lacks weights that {type(model).__name__} needs: "
+            f"{folder} lacks weights that {type(model).__name__} needs: "
             f"{', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}. It was saved without its "
             "masked-language-model head; export the checkpoint that has it."
         )

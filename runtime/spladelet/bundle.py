@@ -7,6 +7,9 @@ A bundle is a folder, or a .zip of one, that is complete by itself:
                         float32 weights [batch, vocab_size]; its tensors are in model.onnx.data
     tokenizer.json      truncation and padding are set by the runtime, never by the file
     README.md           the model card
+    query/model.onnx, query/model.onnx.data, query/tokenizer.json
+                        the same for queries, where they have an encoder of their own
+    query_weights.npy   float32[vocab_size], where queries are weighed by a table
 
 Reading is strict about what the description says and cheap about what the disk holds: sizes are
 checked at every load, hashes by `Bundle.verify`. Does not load the graph: see `session`.
@@ -20,7 +23,7 @@ import tempfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,6 +41,10 @@ GRAPH = "model.onnx"
 GRAPH_DATA = "model.onnx.data"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
+QUERY_GRAPH = f"query/{GRAPH}"
+QUERY_GRAPH_DATA = f"query/{GRAPH_DATA}"
+QUERY_TOKENIZER = f"query/{TOKENIZER}"
+QUERY_WEIGHTS = "query_weights.npy"
 
 MAX_DESCRIPTION_BYTES = 4 << 20
 MAX_BYTES = 16 << 30  # of a bundle that is unpacked or downloaded
@@ -46,7 +53,19 @@ _CHUNK = 1 << 20
 POOLINGS = ("max", "sum")
 ACTIVATIONS = ("log1p", "log1p_log1p")
 TOKEN_RULES = ("keep", "zero_dims")
-QUERY_MODES = ("same",)
+# How queries get their weights, and the files that it takes:
+#   same      by the documents' graph
+#   separate  by a graph of their own
+#   idf       by a table: each of a query's own tokens has its weight, however often it occurs
+#   bow       each of a query's own tokens has weight 1 ("bag of words")
+#   lexical   by the documents' graph, for a query's own tokens only, times their weight in a table
+QUERY_MODES: dict[str, tuple[str, ...]] = {
+    "same": (),
+    "separate": (QUERY_GRAPH, QUERY_TOKENIZER),
+    "idf": (QUERY_WEIGHTS,),
+    "bow": (),
+    "lexical": (QUERY_WEIGHTS,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +133,7 @@ class Description:
         query: Semantics of queries.
         document: Semantics of documents.
         files: Name (with forward slashes, inside the folder) to size and hash.
-        query_mode: How queries get their weights; "same": by the documents' graph.
+        query_mode: How queries get their weights; see `QUERY_MODES`.
         source: Where the weights come from: checkpoint, revision, license; and the language that
             the model was trained on, if it is one.
         quantization: How weights are stored.
@@ -207,7 +226,7 @@ class Description:
             raise BundleFormatError(
                 f"vocab_size is {description.vocab_size!r}; expected a whole number above 0."
             )
-        for name in (GRAPH, TOKENIZER):
+        for name in (GRAPH, TOKENIZER, *QUERY_MODES[description.query_mode]):
             if name not in description.files:
                 raise BundleFormatError(f"the list of files lacks {name}.")
         return description
@@ -391,8 +410,8 @@ def _check_description_size(where: str, size: int) -> None:
         )
 
 
-def _expect(what: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
+def _expect(what: str, value: object, allowed: Collection[str]) -> None:
+    if not isinstance(value, str) or value not in allowed:
         raise BundleFormatError(
             f"{what} is {value!r}; this runtime knows {', '.join(allowed)}. Upgrade with "
             "`pip install -U spladelet`, or export the model again with this version."

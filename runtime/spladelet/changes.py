@@ -13,12 +13,29 @@ from spladelet.errors import InputError
 from spladelet.exchange import read_vectors
 from spladelet.index import Index
 from spladelet.segment import KINDS
+from spladelet.vector import SparseVectors
 from spladelet.writer import IndexWriter
 
 FILE_HELP = (
     'JSONL ({"id", "title", "text"}) or one document a line; may be .gz; - for standard input'
 )
 _BATCH = 4096  # documents that are encoded before they are written
+_OVERLAP = 32  # tokens that neighbouring windows of a long text share
+
+
+def encode(
+    encoder: Encoder, documents: list[Document], options: argparse.Namespace
+) -> tuple[SparseVectors, list[Document]]:
+    """Encode documents as the options say; returns what is to be indexed."""
+    if options.long_texts == "split":
+        documents = [passage for d in documents for passage in encoder.split(d, overlap=_OVERLAP)]
+    vectors = encoder.encode_documents(
+        documents,
+        max_active_dims=options.max_active_dims,
+        min_weight=options.min_weight,
+        overlap=_OVERLAP if options.long_texts == "merge" else None,
+    )
+    return vectors, documents
 
 
 def run_add(options: argparse.Namespace) -> str:
@@ -26,12 +43,11 @@ def run_add(options: argparse.Namespace) -> str:
     Index.open(options.index)  # a slip in its name makes no new one
     encoder = Encoder.load(options.model, threads=options.threads)
     documents = read_documents(sys.stdin if options.file == "-" else options.file)
-    limits = {"max_active_dims": options.max_active_dims, "min_weight": options.min_weight}
     with IndexWriter(options.index) as writer:
         before = len(writer)
         put = writer.upsert if options.replace else writer.add
         for batch in _batches(documents):
-            put(encoder.encode_documents(batch, **limits), batch)
+            put(*encode(encoder, batch, options))
         after = len(writer)
     return _report(options, options.index, {"documents": after, "added": after - before})
 
@@ -106,6 +122,16 @@ def add_import(command: argparse.ArgumentParser) -> None:
         help="of a model that is not here; terms are called by id",
     )
     add_weights(command)
+
+
+def add_long_texts(command: argparse.ArgumentParser) -> None:
+    """Add what becomes of documents that are longer than the model reads."""
+    command.add_argument(
+        "--long-texts",
+        choices=("cut", "merge", "split"),
+        default="cut",
+        help="cut them, merge all of one into one vector, or split it into passages (default: cut)",
+    )
 
 
 def add_weights(command: argparse.ArgumentParser) -> None:

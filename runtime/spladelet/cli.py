@@ -254,10 +254,8 @@ def _encoder(options: argparse.Namespace) -> Encoder:
 
 
 def _build(encoder: Encoder, source: str | Path, options: argparse.Namespace) -> Index:
-    documents = list(read_documents(sys.stdin if str(source) == "-" else source))
-    vectors = encoder.encode_documents(
-        documents, max_active_dims=options.max_active_dims, min_weight=options.min_weight
-    )
+    read = list(read_documents(sys.stdin if str(source) == "-" else source))
+    vectors, documents = changes.encode(encoder, read, options)
     return Index.build(
         vectors,
         documents,
@@ -343,12 +341,14 @@ def _add_index(commands: _Commands) -> None:
     index.add_argument("file", metavar="FILE", help=changes.FILE_HELP)
     index.add_argument("-o", "--output", required=True, metavar="FOLDER", help="the index")
     changes.add_weights(index)
+    changes.add_long_texts(index)
     _add_pruning(index)
     text = "make an index of vectors that are there already"
     changes.add_import(_command(commands, "import", _import, text))
 
     grow = _command(commands, "add", _add, "encode documents and add them to an index")
     changes.add_add(grow)
+    changes.add_long_texts(grow)
     _add_pruning(grow)
     changes.add_delete(_command(commands, "delete", _delete, "delete documents of an index"))
     text = "rewrite an index without what was deleted"
@@ -414,7 +414,9 @@ def _command(
     text: str,
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text.capitalize() + ".")
-    command.set_defaults(run=run, max_active_dims=None, min_weight=0.0, weights=KINDS[0])
+    command.set_defaults(
+        run=run, max_active_dims=None, min_weight=0.0, weights=KINDS[0], long_texts="cut"
+    )
     command.add_argument("--json", action="store_true", help="print JSON")
     if run not in (_info, _verify, _fuse, _delete, _compact):
         command.add_argument("--model", metavar="MODEL", help="a bundle or hub id (default: ours)")

@@ -1,8 +1,7 @@
 """Text to sparse vectors.
 
-Texts are tokenized, sorted by length, put into batches of a fixed number of tokens, and run
-through the bundle's graph, which pools over positions itself: memory stays bounded whatever the
-texts. Does not search: see `index`.
+Texts are read a window at a time, tokenized, and turned into rows by their side of the model (see
+`sides`): memory stays bounded whatever the texts. Does not search: see `index`.
 """
 
 import os
@@ -12,17 +11,16 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from spladelet.bundle import TOKENIZER, Bundle, Description, Semantics
+from spladelet.bundle import Bundle, Description
 from spladelet.documents import Document
-from spladelet.errors import BundleGraphError, InputError
+from spladelet.errors import InputError
 from spladelet.language import is_plainly_not_english
 from spladelet.models import find_bundle
 from spladelet.progress import Progress
-from spladelet.session import GraphSession
+from spladelet.sides import Row, Side, open_sides
 from spladelet.threads import available_cpus
-from spladelet.tokenizer import TokenizedText, Tokenizer
+from spladelet.tokenizer import TokenizedText, valid_unicode
 from spladelet.vector import (
     SparseVector,
     SparseVectors,
@@ -34,13 +32,9 @@ from spladelet.vector import (
 if TYPE_CHECKING:
     from spladelet.explain import Explanation
 
-# Positions in one run of the graph, padding counted: enough to keep the processors busy, small
-# enough for their caches (benchmarks/README.md).
-TOKENS_PER_BATCH = 1024
 # Texts read ahead and sorted by length together.
 TEXTS_PER_WINDOW = 2048
-
-Row = tuple[NDArray[np.int32], NDArray[np.float32]]
+_LONG_TEXTS = 64  # the same where texts are read wholly, however long they are
 
 
 class TruncationWarning(UserWarning):
@@ -67,10 +61,8 @@ class Encoder:
             raise InputError(f"threads is {threads}; expected at least 1, or None for all.")
         self.description: Description = bundle.description
         self.fingerprint = bundle.fingerprint
-        self._session = GraphSession(bundle, threads or available_cpus())
         self._is_english = bundle.description.source.get("language") == "en"
-        self._query = _Side(bundle, bundle.description.query)
-        self._document = _Side(bundle, bundle.description.document)
+        self._query, self._document = open_sides(bundle, threads or available_cpus())
 
     @classmethod
     def load(
@@ -144,6 +136,7 @@ class Encoder:
         *,
         max_active_dims: int | None = None,
         min_weight: float = 0.0,
+        overlap: int | None = None,
         progress: bool | None = None,
     ) -> SparseVectors:
         """Encode documents, in order; a `Document` is encoded as title and text.
@@ -155,13 +148,43 @@ class Encoder:
             texts: The documents.
             max_active_dims: Keep at most so many terms of each, the heaviest; None keeps all.
             min_weight: Drop terms that weigh less.
+            overlap: None cuts what is longer than the model reads. A number reads all of it, in
+                windows that share so many tokens, and keeps of each term the highest weight. For a
+                vector for each part of a document, see `split`.
             progress: Draw a progress bar on standard error; None means on a terminal.
         """
         total = len(texts) if isinstance(texts, Sequence) else None
         pruning = _Pruning(max_active_dims, min_weight)
-        return self._encode(
-            texts, self._document, pruning, Progress("encoding", total, show=progress)
-        )
+        bar = Progress("encoding", total, show=progress)
+        return self._encode(texts, self._document, pruning, bar, overlap)
+
+    def split(self, document: Document, *, overlap: int = 32) -> list[Document]:
+        """Cut a document that is longer than the model reads into passages that are not.
+
+        Passages have the title and the metadata of the document, with its id and their place
+        beside: "document" and "passage". Their ids are the document's with "#" and the place. A
+        document that fits is returned as it is.
+
+        Args:
+            document: The document.
+            overlap: How many tokens neighbours share.
+
+        Raises:
+            InputError: `overlap` is too large for windows to move on.
+        """
+        text = valid_unicode(document.text)
+        spans = self._document.tokenizer.spans(text, overlap, document.title)
+        if len(spans) < 2:
+            return [document]
+        return [
+            Document(
+                f"{document.id}#{place}",
+                text[start:end],
+                document.title,
+                {**document.metadata, "document": document.id, "passage": place},
+            )
+            for place, (start, end) in enumerate(spans)
+        ]
 
     def decode(self, vector: SparseVector) -> dict[str, float]:
         """Return `{term: weight}`, heaviest first.
@@ -191,7 +214,12 @@ class Encoder:
         return explain(self, query, document)
 
     def _encode(
-        self, texts: Iterable[str | Document], side: "_Side", pruning: "_Pruning", bar: Progress
+        self,
+        texts: Iterable[str | Document],
+        side: Side,
+        pruning: "_Pruning",
+        bar: Progress,
+        overlap: int | None = None,
     ) -> SparseVectors:
         if isinstance(texts, (str, bytes, Document)):
             raise InputError(
@@ -202,19 +230,23 @@ class Encoder:
         truncated: list[int] = []
         foreign: list[int] = []
         with bar:
-            for window in _windows(texts):
+            for window in _read_ahead(texts, TEXTS_PER_WINDOW if overlap is None else _LONG_TEXTS):
                 if self._is_english:
                     foreign += [
                         len(rows) + i for i, t in enumerate(window) if is_plainly_not_english(t)
                     ]
-                tokenized = side.tokenizer.tokenize(window)
-                truncated += [len(rows) + i for i, text in enumerate(tokenized) if text.truncated]
-                rows += self._encode_window(tokenized, side, pruning, bar)
+                if overlap is None:
+                    parts = [[text] for text in side.tokenizer.tokenize(window)]
+                else:
+                    parts = side.tokenizer.windows(window, overlap)
+                truncated += [len(rows) + i for i, (text, *_) in enumerate(parts) if text.truncated]
+                rows += self._encode_parts(parts, side, pruning, bar)
         if truncated:
             limit = side.semantics.max_length
             message = (
                 f"{len(truncated)} of {len(rows)} texts were longer than {limit} tokens and were "
-                f"cut there (the first is number {truncated[0]})."
+                f"cut there (the first is number {truncated[0]}). Documents can be read wholly: "
+                "see encode_documents and split, or --long-texts."
             )
             warnings.warn(message, TruncationWarning, stacklevel=3)
         if foreign:
@@ -226,58 +258,22 @@ class Encoder:
             warnings.warn(message, LanguageWarning, stacklevel=3)
         return _stack(rows, self.vocab_size, self.fingerprint, tuple(truncated))
 
-    def _encode_window(
-        self, tokenized: list[TokenizedText], side: "_Side", pruning: "_Pruning", bar: Progress
+    def _encode_parts(
+        self, texts: list[list[TokenizedText]], side: Side, pruning: "_Pruning", bar: Progress
     ) -> list[Row]:
-        nothing = (np.empty(0, np.int32), np.empty(0, np.float32))
-        rows: list[Row] = [nothing] * len(tokenized)
-        filled = [i for i, text in enumerate(tokenized) if text.content]
-        bar.advance(len(tokenized) - len(filled))
-        for batch in _batches(filled, [len(text.ids) for text in tokenized]):
-            dense = self._run([tokenized[i].ids for i in batch])
-            for i, weights in zip(batch, dense, strict=True):
-                rows[i] = pruning.apply(side.sparsify(weights))
-            bar.advance(len(batch))
-        return rows
-
-    def _run(self, batch: list[list[int]]) -> NDArray[np.float32]:
-        shape = (len(batch), max(map(len, batch)))
-        input_ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        for row, ids in enumerate(batch):
-            input_ids[row, : len(ids)] = ids
-            mask[row, : len(ids)] = 1
-        weights = self._session.run(input_ids, mask)
-        lowest, highest = weights.min(initial=0.0), weights.max(initial=0.0)
-        if not (lowest >= 0 and np.isfinite(highest)):
-            wrong = highest if lowest >= 0 else lowest
-            raise BundleGraphError(
-                f"the graph of {self.description.name} gives a weight of {wrong}; expected finite "
-                "ones, 0 or above. The model is damaged: get or export the bundle again."
-            )
-        return weights
+        """Return a row for each text, of all its parts; the bar counts texts."""
+        found: list[list[Row]] = [[] for _ in texts]
+        filled = [(i, part) for i, parts in enumerate(texts) for part in parts if part.content]
+        left = [sum(part.content > 0 for part in parts) for parts in texts]
+        bar.advance(left.count(0))
+        for place, row in side.rows([part for _, part in filled]):
+            text = filled[place][0]
+            found[text].append(row)
+            bar.advance(len(found[text]) == left[text])
+        return [pruning.apply(_highest(rows)) for rows in found]
 
     def __repr__(self) -> str:
         return f"Encoder({self.description.name!r}, vocab_size={self.vocab_size})"
-
-
-class _Side:
-    """What differs between queries and documents."""
-
-    def __init__(self, bundle: Bundle, semantics: Semantics) -> None:
-        self.semantics = semantics
-        self.tokenizer = Tokenizer(
-            bundle.path(TOKENIZER), max_length=semantics.max_length, prompt=semantics.prompt
-        )
-        special, unknown = self.tokenizer.special_ids()
-        zeroed = special if semantics.special_tokens == "zero_dims" else frozenset()
-        zeroed |= unknown if semantics.unknown_token == "zero_dims" else frozenset()
-        self._zeroed = np.array(sorted(zeroed), np.int64)
-
-    def sparsify(self, weights: NDArray[np.float32]) -> Row:
-        """Turn dense weights float32[vocab_size] into ascending ids and their weights."""
-        weights[self._zeroed] = 0.0
-        ids = np.flatnonzero(weights)
-        return ids.astype(np.int32), weights[ids]
 
 
 class _Pruning:
@@ -293,11 +289,22 @@ class _Pruning:
         return ids[keep], weights[keep]
 
 
-def _windows(texts: Iterable[str | Document]) -> Iterator[list[str]]:
-    """Read texts ahead, checking each."""
+def _highest(rows: list[Row]) -> Row:
+    """Return each term's highest weight."""
+    if len(rows) == 1:
+        return rows[0]
+    ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in rows)])
+    weights = np.concatenate([np.empty(0, np.float32), *(weights for _, weights in rows)])
+    order = np.lexsort((-weights, ids))
+    terms, first = np.unique(ids[order], return_index=True)
+    return terms, weights[order][first]
+
+
+def _read_ahead(texts: Iterable[str | Document], count: int) -> Iterator[list[str]]:
+    """Read texts ahead, so many at a time, checking each."""
     iterator = iter(texts)
     start = 0
-    while window := list(islice(iterator, TEXTS_PER_WINDOW)):
+    while window := list(islice(iterator, count)):
         yield [_text(item, start + i) for i, item in enumerate(window)]
         start += len(window)
 
@@ -310,18 +317,6 @@ def _text(item: str | Document, number: int) -> str:
             f"text number {number} is {item!r:.60} ({type(item).__name__}); expected a str."
         )
     return item
-
-
-def _batches(numbers: list[int], lengths: list[int]) -> Iterator[list[int]]:
-    """Group texts of like length, the longest first, within the token budget."""
-    batch: list[int] = []
-    for number in sorted(numbers, key=lambda i: -lengths[i]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > TOKENS_PER_BATCH:
-            yield batch
-            batch = []
-        batch.append(number)
-    if batch:
-        yield batch
 
 
 def _stack(

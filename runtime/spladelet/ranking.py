@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 # Documents per chunk whose best score is looked at before any single one (see top_k).
 _CHUNK = 1024
+# If more than this share of them is to be looked into, all are.
+_MANY_CHUNKS = 0.25
 # With fewer documents than these, loading scipy (a quarter of a second) does not pay.
 FEW = 8192
 
@@ -68,6 +70,7 @@ class _Workspace(threading.local):
 
     def __init__(self) -> None:
         self._scores = np.empty(0, np.float32)
+        self.column = np.zeros(2, np.int32)  # the offsets of a matrix of one column
 
     def zeros(self, size: int) -> NDArray[np.float32]:
         if len(self._scores) < size:
@@ -101,14 +104,17 @@ def score(
     few = postings.documents < FEW and "scipy.sparse" not in sys.modules
     kernel = None if few else _compiled_kernel()
     starts, ends = postings.offsets[places].tolist(), postings.offsets[places + 1].tolist()
-    for start, end, factor in zip(starts, ends, factors, strict=True):
-        numbers = postings.numbers[start:end]
-        impacts = postings.impacts[start:end].astype(np.float32, copy=False)
+    documents, column = postings.documents, _workspace.column
+    is_exact = postings.impacts.dtype == np.float32
+    for start, end, factor in zip(starts, ends, factors[:, None], strict=True):
+        numbers, impacts = postings.numbers[start:end], postings.impacts[start:end]
+        if not is_exact:
+            impacts = impacts.astype(np.float32)
         if kernel is None:  # about three times slower
             scores[numbers] += impacts * factor
         else:
-            one_column = np.array([0, len(numbers)], np.int32)
-            kernel(len(scores), 1, one_column, numbers, impacts, factor[None], scores)
+            column[1] = end - start
+            kernel(documents, 1, column, numbers, impacts, factor, scores)
     return scores
 
 
@@ -152,19 +158,25 @@ def top_k(scores: NDArray[np.float32], k: int, above: float = 0.0) -> NDArray[np
     """Return the numbers of the k highest scores above a floor, best first, ties by number.
 
     The k-th best of the chunks' maxima can be no higher than the k-th best score, so whatever is
-    below it is out: one pass leaves a handful of candidates to sort.
+    below it is out: after one pass for the maxima, only the chunks that reach it are looked into.
 
     >>> top_k(np.array([0.0, 2.0, 3.0, 2.0], np.float32), k=2).tolist()
     [2, 1]
     """
-    if not len(scores) or not scores.max() > above:
-        return np.empty(0, np.int64)
-    floor = above
+    least = np.nextafter(np.float32(above), np.float32(np.inf))
     whole = len(scores) // _CHUNK
-    if above == 0 and whole >= k:
-        maxima = scores[: whole * _CHUNK].reshape(whole, _CHUNK).max(axis=1)
-        floor = max(above, np.partition(maxima, whole - k)[whole - k])
-    candidates = np.flatnonzero(scores >= floor if floor > above else scores > above)
+    chunks = scores[: whole * _CHUNK].reshape(whole, _CHUNK)
+    maxima = chunks.max(axis=1)
+    if whole >= k:
+        least = max(least, np.sort(maxima)[whole - k])
+    reaching = np.flatnonzero(maxima >= least)
+    if len(reaching) > _MANY_CHUNKS * whole:
+        candidates = np.flatnonzero(scores >= least)
+    else:
+        inside = np.flatnonzero(chunks[reaching].ravel() >= least)
+        inside = reaching[inside // _CHUNK] * _CHUNK + inside % _CHUNK
+        behind = np.flatnonzero(scores[whole * _CHUNK :] >= least) + whole * _CHUNK
+        candidates = np.concatenate([inside, behind])
     if len(candidates) > k:
         found = scores[candidates]
         threshold = np.partition(found, len(found) - k)[len(found) - k]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelet.bundle import GRAPH, Bundle
+from spladelet.bundle import Bundle
 from spladelet.errors import BundleGraphError
 
 if TYPE_CHECKING:
@@ -31,14 +31,16 @@ class GraphSession:
 
     Args:
         bundle: Where the graph is.
+        name: Its file.
         threads: How many threads one run uses.
 
     Raises:
         BundleGraphError: The graph does not load, or its inputs and outputs are not a bundle's.
     """
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+    def __init__(self, bundle: Bundle, name: str, threads: int) -> None:
         self._bundle = bundle
+        self._name = name
         self._threads = threads
         self._lock = threading.Lock()
         self._session: InferenceSession = None
@@ -82,7 +84,7 @@ class GraphSession:
             # Without VNNI, ONNX Runtime's fastest kernel adds pairs of products in 16 bits. This
             # makes it exact; where VNNI is, it would take more than twice the time for nothing.
             options.add_session_config_entry("session.x64quantprecision", "1")
-        path = self._bundle.path(GRAPH)
+        path = self._bundle.path(self._name)
         try:
             session = onnxruntime.InferenceSession(
                 str(path),
@@ -104,9 +106,9 @@ class GraphSession:
         expected = [("tensor(float)", [self._bundle.description.vocab_size])]
         if inputs != _INPUTS or outputs != expected:
             raise BundleGraphError(
-                f"{self._bundle.path(GRAPH)} has inputs {inputs} and outputs {outputs}; expected "
-                f"{_INPUTS} and {expected}. It is no pooled SPLADE graph: export the checkpoint "
-                "with `spladelet-export`."
+                f"{self._bundle.path(self._name)} has inputs {inputs} and outputs {outputs}; "
+                f"expected {_INPUTS} and {expected}. It is no pooled SPLADE graph: export the "
+                "checkpoint with `spladelet-export`."
             )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spladelet.errors import BundleFileError
+from spladelet.errors import BundleFileError, InputError
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -41,17 +41,23 @@ class Tokenizer:
         path: A `tokenizer.json`.
         max_length: How many tokens to keep, special tokens counted.
         prompt: Put before every text.
+        special_tokens: Whether to add those that a model expects around a text.
 
     Raises:
         BundleFileError: The file is no tokenizer.
     """
 
-    def __init__(self, path: Path, *, max_length: int, prompt: str = "") -> None:
+    def __init__(
+        self, path: Path, *, max_length: int, prompt: str = "", special_tokens: bool = True
+    ) -> None:
         self._tokenizer = _load(path)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length)
+        self._max_length = max_length
+        self._strides: dict[tuple[int, int], LoadedTokenizer] = {}
         self._guess = max_length * _CHARACTERS_PER_TOKEN
         self._prompt = prompt
+        self._special_tokens = special_tokens
 
     @property
     def size(self) -> int:
@@ -63,7 +69,8 @@ class Tokenizer:
         prompted = [self._prompt + valid_unicode(text) for text in texts]
         # The fast way leaves out where tokens stand, which tells the prompt's from the text's.
         encode = self._tokenizer.encode_batch if self._prompt else self._tokenizer.encode_batch_fast
-        encodings = encode([_head(text, self._guess) for text in prompted])
+        heads = [_head(text, self._guess) for text in prompted]
+        encodings = encode(heads, add_special_tokens=self._special_tokens)
         settled = (
             self._read(text, encoding) for text, encoding in zip(prompted, encodings, strict=True)
         )
@@ -75,6 +82,76 @@ class Tokenizer:
             )
             for encoding in settled
         ]
+
+    def windows(self, texts: Sequence[str], overlap: int) -> list[list[TokenizedText]]:
+        """Tokenize texts wholly, in windows of `max_length` tokens that share `overlap` of them.
+
+        Raises:
+            InputError: Windows with so much overlap would not move on.
+        """
+        self._check_overlap(overlap)
+        tokenizer = self._striding(self._max_length, overlap)
+        prompted = [self._prompt + valid_unicode(text) for text in texts]
+        found = tokenizer.encode_batch(prompted, add_special_tokens=self._special_tokens)
+        return [
+            [
+                TokenizedText(part.ids, self._content(part), truncated=False)
+                for part in (encoding, *encoding.overflowing)
+            ]
+            for encoding in found
+        ]
+
+    def spans(self, text: str, overlap: int, title: str) -> list[tuple[int, int]]:
+        """Return where a text's windows begin and end, in characters, its title before each.
+
+        Args:
+            text: The text, in valid Unicode.
+            overlap: How many tokens neighbours share; fewer where the title leaves no room.
+            title: What each window has to have room for, up to half of it.
+
+        Raises:
+            InputError: See `windows`.
+        """
+        self._check_overlap(overlap)
+        half = self._max_length // 2
+        length = self._max_length - min(self._count(self._prompt) + self._count(title), half)
+        tokenizer = self._striding(length, min(overlap, (length - self._added) // 2))
+        encoding = tokenizer.encode(text, add_special_tokens=self._special_tokens)
+        spans = []
+        for part in (encoding, *encoding.overflowing):
+            marked = zip(part.offsets, part.special_tokens_mask, strict=True)
+            inside = [span for span, special in marked if not special]
+            if inside:
+                spans.append((min(start for start, _ in inside), max(end for _, end in inside)))
+        return spans
+
+    @property
+    def _added(self) -> int:
+        """How many special tokens are put around a text."""
+        added = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        return int(added) if self._special_tokens else 0
+
+    def _count(self, text: str) -> int:
+        """Return how many tokens a text has, at most `max_length`."""
+        head = _head(valid_unicode(text), self._guess)
+        return len(self._tokenizer.encode(head, add_special_tokens=False).ids) if text else 0
+
+    def _check_overlap(self, overlap: int) -> None:
+        most = self._max_length - self._added - 1
+        if not isinstance(overlap, int) or not 0 <= overlap <= most:
+            raise InputError(
+                f"overlap is {overlap!r}; expected a whole number from 0 to {most}, so that "
+                f"windows of {self._max_length} tokens move on."
+            )
+
+    def _striding(self, length: int, overlap: int) -> "LoadedTokenizer":
+        """Return a tokenizer that goes on where it cuts: its own object, for that is a setting."""
+        key = (length, overlap)
+        if key not in self._strides:
+            tokenizer = type(self._tokenizer).from_str(self._tokenizer.to_str())
+            tokenizer.enable_truncation(length, stride=overlap)
+            self._strides[key] = tokenizer
+        return self._strides[key]
 
     def _content(self, encoding: "Encoding") -> int:
         """Count the tokens that are neither special nor the prompt's."""
@@ -88,8 +165,11 @@ class Tokenizer:
         limit = self._guess
         while not _is_settled(text, _head(text, limit), encoding):
             limit *= 2
-            encoding = self._tokenizer.encode(_head(text, limit))
+            encoding = self._encode(_head(text, limit))
         return encoding
+
+    def _encode(self, text: str) -> "Encoding":
+        return self._tokenizer.encode(text, add_special_tokens=self._special_tokens)
 
     def word_pieces(self, text: str) -> list[tuple[str, list[int]]]:
         """Return the words of a text in lower case, each with the ids of its pieces.
@@ -97,7 +177,7 @@ class Tokenizer:
         Special tokens and the prompt are left out, and what the length limit cuts.
         """
         text = self._prompt + valid_unicode(text)
-        encoding = self._read(text, self._tokenizer.encode(_head(text, self._guess)))
+        encoding = self._read(text, self._encode(_head(text, self._guess)))
         words: dict[int, tuple[tuple[int, int], list[int]]] = {}
         for token, word, span in zip(
             encoding.ids, encoding.word_ids, encoding.offsets, strict=True

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,15 @@ from numpy.typing import NDArray
 from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sparse_encoder.modules import SpladePooling
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from spladelet import Encoder
 from spladelet.encoder import TruncationWarning
@@ -78,10 +87,36 @@ _ODDITIES = (
     "cat, " * 300,
 )
 
-_CLASSES = {
-    "bert": (transformers.BertForMaskedLM, transformers.BertTokenizerFast),
-    "distilbert": (transformers.DistilBertForMaskedLM, transformers.DistilBertTokenizerFast),
+_DISENTANGLED = {  # DeBERTa's attention, made small
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "max_relative_positions": 64,
+    "type_vocab_size": 0,
 }
+# A family's class, the kind of its tokenizer, and what its configuration needs beside its size.
+_FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "bert": ("BertForMaskedLM", "WordPiece", {}),
+    "distilbert": ("DistilBertForMaskedLM", "WordPiece", {}),
+    "mpnet": ("MPNetForMaskedLM", "WordPiece", {"max_position_embeddings": 514}),
+    "electra": ("ElectraForMaskedLM", "WordPiece", {"embedding_size": 16}),
+    "roberta": ("RobertaForMaskedLM", "BPE", {"max_position_embeddings": 514}),
+    "modernbert": (
+        "ModernBertForMaskedLM",
+        "BPE",
+        # More terms than the tokenizer has: vocabularies are padded to round sizes.
+        {"local_attention": 16, "global_attn_every_n_layers": 2, "padded": 20},
+    ),
+    "deberta": ("DebertaForMaskedLM", "BPE", _DISENTANGLED),
+    "xlm-roberta": ("XLMRobertaForMaskedLM", "Unigram", {"max_position_embeddings": 514}),
+    "camembert": ("CamembertForMaskedLM", "Unigram", {"max_position_embeddings": 514}),
+    "albert": ("AlbertForMaskedLM", "Unigram", {"embedding_size": 16}),
+    "deberta-v2": (
+        "DebertaV2ForMaskedLM",
+        "Unigram",
+        {**_DISENTANGLED, "position_buckets": 32, "share_att_key": True},
+    ),
+}
+_NO_TOKEN_TYPES = ("distilbert", "mpnet", "modernbert")
 _SPARSE_ENCODERS = {
     "bert-max": {},
     "bert-sum": {"pooling": "sum", "max_length": 96},
@@ -102,8 +137,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeFolder:
     @cache
     def make(kind: str) -> Path:
         folder = tmp_path_factory.mktemp("checkpoint") / kind
-        if kind in _CLASSES:
+        if kind in _FAMILIES:
             _save_plain(folder, kind)
+        elif kind == "bert-other":  # the same terms, other weights and another width
+            _save_plain(folder, "bert", seed=12, hidden_size=16)
         else:
             family, _, _ = kind.partition("-")
             _save_sparse_encoder(folder, make(family), **_SPARSE_ENCODERS[kind])
@@ -187,14 +224,23 @@ def assert_parity(varied_texts: list[str]) -> Callable[..., None]:
     return check
 
 
-def _save_plain(folder: Path, family: str) -> None:
-    model_class, tokenizer_class = _CLASSES[family]
-    backend = _word_pieces()
-    torch.manual_seed(11)
-    model = model_class(_config(model_class, backend.get_vocab_size()))
+def _save_plain(folder: Path, family: str, seed: int = 11, hidden_size: int = 32) -> None:
+    class_name, kind, extra = _FAMILIES[family]
+    backend = _TOKENIZERS[kind]()
+    torch.manual_seed(seed)
+    model_class = getattr(transformers, class_name)
+    config = _config(model_class, backend.get_vocab_size(), hidden_size, **extra)
+    config.pad_token_id = list(_SPECIAL[kind]).index("pad")
+    model = model_class(config)
     _enliven(model)
     model.save_pretrained(folder)
-    tokenizer_class(tokenizer_object=backend, model_max_length=512).save_pretrained(folder)
+    inputs = ["input_ids", "attention_mask"]
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=512,
+        model_input_names=inputs if family in _NO_TOKEN_TYPES else [*inputs, "token_type_ids"],
+        **{f"{name}_token": token for name, token in _SPECIAL[kind].items()},
+    ).save_pretrained(folder)
 
 
 def _save_sparse_encoder(
@@ -212,11 +258,15 @@ def _save_sparse_encoder(
     SparseEncoder(modules=modules, prompts=prompts, device="cpu").save(str(folder))
 
 
-def _config(model_class: type, vocab_size: int) -> transformers.PretrainedConfig:
-    shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32}
-    config = model_class.config_class(vocab_size=vocab_size, **shape)
-    # The two families call the width between the layers by different names.
-    setattr(config, "hidden_dim" if config.model_type == "distilbert" else "intermediate_size", 64)
+def _config(
+    model_class: Any, vocab_size: int, hidden_size: int, *, padded: int = 0, **extra: Any
+) -> transformers.PretrainedConfig:
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": hidden_size}
+    shape |= {"vocab_size": vocab_size + padded}
+    config = model_class.config_class(**shape, **extra)
+    # One family calls the width between the layers by another name.
+    name = "hidden_dim" if config.model_type == "distilbert" else "intermediate_size"
+    setattr(config, name, 2 * hidden_size)
     return config
 
 
@@ -226,24 +276,78 @@ def _enliven(model: transformers.PreTrainedModel) -> None:
         for parameter in model.parameters():
             if parameter.ndim == 2:
                 parameter.mul_(6)
-        bias = model.get_output_embeddings().bias
+        head = model.get_output_embeddings()
+        bias = head.bias
         bias.copy_(torch.randn(bias.shape) - 2)
         bias[:5] = 3
 
 
+# What special tokens are called, in the order of their ids; RoBERTa's kin count positions from
+# the id of padding, which is 1 there.
+_OF_ROBERTA = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
+_SPECIAL = {
+    "WordPiece": {
+        "pad": "[PAD]",
+        "unk": "[UNK]",
+        "cls": "[CLS]",
+        "sep": "[SEP]",
+        "mask": "[MASK]",
+    },
+    "BPE": _OF_ROBERTA,
+    "Unigram": _OF_ROBERTA,
+}
+
+
 def _word_pieces() -> Tokenizer:
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=300, limit_alphabet=120, special_tokens=special, show_progress=False
+        vocab_size=300,
+        limit_alphabet=120,
+        special_tokens=list(_SPECIAL["WordPiece"].values()),
+        show_progress=False,
     )
+    return _trained(tokenizer, trainer, "WordPiece")
+
+
+def _bytes_bpe() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=360,
+        special_tokens=list(_SPECIAL["BPE"].values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    return _trained(tokenizer, trainer, "BPE")
+
+
+def _unigram() -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=300,
+        special_tokens=list(_SPECIAL["Unigram"].values()),
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    return _trained(tokenizer, trainer, "Unigram")
+
+
+def _trained(tokenizer: Tokenizer, trainer: Any, kind: str) -> Tokenizer:
     tokenizer.train_from_iterator(_SENTENCES, trainer)
+    begin, end = _SPECIAL[kind]["cls"], _SPECIAL[kind]["sep"]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single=f"{begin} $A {end}",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (begin, end)],
     )
     return tokenizer
+
+
+_TOKENIZERS = {"WordPiece": _word_pieces, "BPE": _bytes_bpe, "Unigram": _unigram}
 
 
 def _edit(path: Path, content: object) -> None:

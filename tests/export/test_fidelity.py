@@ -1,5 +1,6 @@
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,21 +109,21 @@ def test_measure_compares_each_side_with_its_own_prompt(bundle, checkpoint):
     asked = []
 
     class Reference(TorchReference):
-        def encode(self, text, semantics):
-            asked.append(semantics.prompt + text)
-            return super().encode(text, semantics)
+        def encode(self, text, side):
+            asked.append((side, text))
+            return super().encode(text, side)
 
-    reference = Reference(load_model(source), source)
+    reference = Reference(source, load_model(source.folder))
     result = measure(Encoder.load(bundle("distilbert-prompt")), reference, ["river", ""])
 
     # the empty text has no content on either side and is left out
-    assert asked == ["the question: river", "river"]
+    assert asked == [("document", "river"), ("query", "river")]
     assert result.max_abs_difference <= 1e-4
 
 
 def test_measure_sees_a_bundle_of_other_weights(bundle, checkpoint):
     source = read_checkpoint(checkpoint("distilbert"))
-    reference = TorchReference(load_model(source), source)
+    reference = TorchReference(source, load_model(source.folder))
 
     result = measure(Encoder.load(bundle("bert")), reference, ["river stone bread"])
 
@@ -148,22 +149,28 @@ def test_the_reference_is_the_formula_on_torch_logits(checkpoint, semantics, exp
     from transformers import AutoTokenizer
 
     source = read_checkpoint(checkpoint("bert"))
-    model = load_model(source)
+    model = load_model(source.folder)
     batch = AutoTokenizer.from_pretrained(source.folder)("the cat sat", return_tensors="pt")
     with torch.no_grad():
         positive = model(**batch).logits[0].relu().numpy()
 
-    found = TorchReference(model, source).encode("the cat sat", semantics)
+    found = TorchReference(replace(source, document=semantics), model).encode(
+        "the cat sat", "document"
+    )
 
     np.testing.assert_allclose(found, expected(positive), atol=1e-5)
 
 
 def test_the_reference_drops_special_and_unknown_terms_on_request(checkpoint):
     source = read_checkpoint(checkpoint("bert"))
-    reference = TorchReference(load_model(source), source)
-    keep = reference.encode("river", Semantics())
-    drop = reference.encode("river", Semantics(special_tokens="zero_dims"))
-    drop_unknown = reference.encode("river", Semantics(unknown_token="zero_dims"))
+    model = load_model(source.folder)
+
+    def encode(semantics):
+        return TorchReference(replace(source, query=semantics), model).encode("river", "query")
+
+    keep = encode(Semantics())
+    drop = encode(Semantics(special_tokens="zero_dims"))
+    drop_unknown = encode(Semantics(unknown_token="zero_dims"))
 
     # [PAD] [UNK] [CLS] [SEP] [MASK] are the first five terms, and all active
     assert np.flatnonzero(keep != drop).tolist() == [0, 2, 3, 4]
@@ -174,11 +181,12 @@ def test_the_reference_drops_special_and_unknown_terms_on_request(checkpoint):
 
 def test_the_reference_reads_no_more_than_the_limit(checkpoint):
     source = read_checkpoint(checkpoint("bert"))
-    reference = TorchReference(load_model(source), source)
+    source = replace(source, document=Semantics(max_length=5))
+    reference = TorchReference(source, load_model(source.folder))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)
-        short = reference.encode("a " * 3, Semantics(max_length=5))
-        long = reference.encode("a " * 40, Semantics(max_length=5))
+        short = reference.encode("a " * 3, "document")
+        long = reference.encode("a " * 40, "document")
 
     assert np.array_equal(short, long)

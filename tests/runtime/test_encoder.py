@@ -13,9 +13,10 @@ from tokenizers import Tokenizer as LoadedTokenizer
 
 from spladelet import Document, Encoder, SparseVector
 from spladelet.bundle import TOKENIZER, Bundle, Semantics
-from spladelet.encoder import TEXTS_PER_WINDOW, TOKENS_PER_BATCH, TruncationWarning
+from spladelet.encoder import TEXTS_PER_WINDOW, TruncationWarning
 from spladelet.errors import BundleGraphError, InputError, ModelMismatchError
 from spladelet.session import GraphSession
+from spladelet.sides import TOKENS_PER_BATCH
 
 # Of mixed lengths, with empty ones among them.
 TEXTS = [
@@ -266,7 +267,7 @@ def test_many_threads_share_one_encoder_from_its_first_text_on(bundle_folder, ve
 
 def test_the_graph_is_loaded_at_the_first_text_and_not_before(bundle_folder):
     encoder = Encoder.load(bundle_folder)
-    graph = encoder._session
+    graph = encoder._document._session
     assert isinstance(graph, GraphSession)
     assert graph._session is None
 
@@ -318,7 +319,7 @@ def test_documents_are_encoded_where_there_is_no_standard_error(run_python):
 
 
 def encoder_path(encoder):
-    return encoder._session._bundle.path(TOKENIZER)
+    return encoder._document._session._bundle.path(TOKENIZER)
 
 
 @pytest.fixture(scope="module")

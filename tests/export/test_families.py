@@ -1,0 +1,65 @@
+"""Every family of encoders: exported, run without torch, and the same as the library's own."""
+
+import numpy as np
+import pytest
+from sentence_transformers import SparseEncoder
+
+from spladelet import Encoder, SparseVectors
+from spladelet_export import Int8, export_checkpoint
+from spladelet_export.families import FAMILIES
+from spladelet_export.gate import Limits
+
+# transformers imports some families by what torch has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+
+ANY = Limits(overlap=0.0, ndcg_ratio=0.0)
+# bert and distilbert are looked at more closely in test_export.py and test_quantize.py
+KINDS = [kind for kind in FAMILIES if kind not in ("bert", "distilbert")]
+
+
+@pytest.fixture(scope="session")
+def texts(varied_texts):
+    """Return texts of every length and script, one in four."""
+    return [text for text in varied_texts[::4] if "\x00" not in text]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_are_those_of_sentence_transformers(kind, checkpoint, bundle, texts, assert_parity):
+    model = SparseEncoder(str(checkpoint(kind)), device="cpu")
+    theirs = model.encode(texts, convert_to_sparse_tensor=False).numpy()
+
+    for side in ("query", "document"):
+        assert_parity(Encoder.load(bundle(kind)), side, theirs, texts)
+    assert 5 < (theirs > 0).sum(axis=1).mean() < theirs.shape[1] / 2
+
+
+# ONNX Runtime has one operator for their attention, which sums a text's own positions in one order.
+# The attention of the others stays as it was exported: its sums depend on the batch's length.
+SAME_IN_EVERY_BATCH = ("electra", "roberta", "xlm-roberta", "camembert")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_int8_is_near_float32_and_the_same_in_every_batch(
+    kind, checkpoint, bundle, texts, tmp_path
+):
+    export_checkpoint(checkpoint(kind), tmp_path / "int8", int8=Int8(texts[:30], limits=ANY))
+    encoder = Encoder.load(tmp_path / "int8")
+
+    ours = encoder.encode_documents(texts[:30])
+    exact = Encoder.load(bundle(kind)).encode_documents(texts[:30])
+    difference = np.abs(ours.to_csr() - exact.to_csr()).sum()
+    assert 0 < difference < 0.1 * exact.weights.sum()
+    alone = [encoder.encode_document(text) for text in texts[:30]]
+    if kind in SAME_IN_EVERY_BATCH:
+        assert alone == list(ours)
+    for one, other in zip(alone, ours, strict=True):
+        row = SparseVectors.from_rows([one, other], encoder.vocab_size).to_csr().toarray()
+        assert np.abs(row[0] - row[1]).max() < 0.1
+
+
+def test_terms_beyond_the_tokenizers_are_kept_and_shown_by_number(bundle):
+    encoder = Encoder.load(bundle("modernbert"))
+    size = encoder.vocab_size
+
+    assert encoder.term(size - 1) == f"[{size - 1}]"
+    assert encoder.encode_query("the cat").vocab_size == size

@@ -1,0 +1,119 @@
+"""Texts longer than the model reads: merged window by window, or split into passages."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from spladelet import Document, Encoder, Index
+from spladelet.bundle import Semantics
+from spladelet.encoder import TruncationWarning
+from spladelet.errors import InputError
+
+WORDS = "rivers carry water to the sea and bread needs flour salt yeast time heat".split()
+LIMIT = 16
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """Return an encoder that reads 16 tokens of a document, 14 of them its own."""
+    import shutil
+    from dataclasses import replace
+
+    from spladelet.bundle import DESCRIPTION, Description
+    from spladelet.models import find_bundle
+
+    folder = tmp_path_factory.mktemp("short") / "bundle"
+    shutil.copytree(find_bundle(None).folder, folder)
+    path = folder / DESCRIPTION
+    described = Description.from_json(path.read_text(), str(path))
+    semantics = Semantics(max_length=LIMIT)
+    path.write_text(replace(described, query=semantics, document=semantics).to_json())
+    return Encoder.load(folder)
+
+
+def highest(vectors):
+    return np.asarray(vectors.to_csr().max(axis=0).todense()).ravel()
+
+
+@pytest.mark.parametrize("overlap", [0, 5])
+def test_a_long_text_has_the_highest_weight_of_its_windows(short, overlap):
+    text = " ".join(WORDS * 3)  # a token a word
+    (vector,) = short.encode_documents([text], overlap=overlap)
+    words, step = text.split(), LIMIT - 2 - overlap
+    starts = range(0, len(words) - overlap, step)
+    windows = [" ".join(words[start : start + LIMIT - 2]) for start in starts]
+
+    expected = highest(short.encode_documents(windows))
+    found = np.zeros_like(expected)
+    found[vector.term_ids] = vector.weights
+    assert np.array_equal(found, expected)
+
+
+def test_short_and_long_texts_mix_and_none_is_cut(short):
+    texts = ["bread", "", " ".join(WORDS * 5), "the sea", " ".join(WORDS * 2)]
+    merged = short.encode_documents(texts, overlap=4, max_active_dims=9)
+
+    assert merged.truncated == ()
+    assert [short.encode_documents([t], overlap=4, max_active_dims=9)[0] for t in texts] == list(
+        merged
+    )
+    assert merged[0] == short.encode_document("bread", max_active_dims=9)
+    assert merged[1].active_dims == 0
+    with pytest.warns(TruncationWarning, match=r"2 of 5 texts .*--long-texts"):
+        short.encode_documents(texts)
+
+
+@pytest.mark.parametrize("title", ["", "On baking", "a very long title " * 9])
+def test_passages_fit_and_cover_the_text(short, title):
+    words = [f"{word}," for word in WORDS * 4]
+    document = Document("d", " ".join(words), title, {"year": 2020})
+    passages = short.split(document, overlap=0)
+
+    assert len(passages) > 3
+    assert "".join(p.text for p in passages).replace(" ", "") == "".join(words)
+    assert [p.id for p in passages] == [f"d#{n}" for n in range(len(passages))]
+    assert passages[2].metadata == {"year": 2020, "document": "d", "passage": 2}
+    if len(title) < 40:
+        vectors = short.encode_documents(passages)
+        assert vectors.truncated == ()
+    assert all(p.title == title for p in passages)
+
+
+def test_neighbouring_passages_overlap(short):
+    passages = short.split(Document("d", " ".join(WORDS * 3)), overlap=4)
+
+    for left, right in pairwise(passages):
+        assert left.text.split()[-4:] == right.text.split()[:4]
+
+
+def test_a_document_that_fits_is_left_as_it_is(short):
+    for text in ("", "bread", " ".join(WORDS)):
+        document = Document("d", text, metadata={"a": 1})
+        assert short.split(document, overlap=4) == [document]
+
+
+@pytest.mark.parametrize("overlap", [-1, 14, 99, 2.5])
+def test_windows_must_move_on(short, overlap):
+    with pytest.raises(InputError, match=rf"overlap is {overlap}; .* from 0 to 13"):
+        short.encode_documents(["text"], overlap=overlap)
+    with pytest.raises(InputError, match=rf"overlap is {overlap}; .* from 0 to 13"):
+        short.split(Document("d", "text"), overlap=overlap)
+
+
+def test_the_command_splits_and_merges(tmp_path, capsys):
+    from spladelet.cli import main
+
+    text = "Rivers carry water to the sea. " * 120
+    (tmp_path / "long.txt").write_text(f"{text}Yeast makes dough rise.\n")
+    counts = {}
+    for way in ("cut", "merge", "split"):
+        folder = tmp_path / way
+        arguments = ["index", str(tmp_path / "long.txt"), "-o", str(folder), "--long-texts", way]
+        assert main(arguments) == 0
+        counts[way] = len(Index.open(folder))
+        assert ("were cut there" in capsys.readouterr().err) == (way == "cut")
+        assert main(["search", str(folder), "yeast dough", "--json"]) == 0
+        assert ("dough" in capsys.readouterr().out) == (way != "cut")
+    assert (counts["cut"], counts["merge"]) == (1, 1)
+    assert counts["split"] > 1
