@@ -48,13 +48,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def run_worker(arguments: Sequence[str]) -> dict[str, Any]:
+def run_worker(arguments: Sequence[str], **more: str) -> dict[str, Any]:
     """Run this script again as a process of its own and read the JSON it prints last.
 
-    The worker is told when it was started, so that it can say how long its start took.
+    The worker is told when it was started, so that it can say how long its start took; `more` is
+    added to its environment.
     """
     command = [sys.executable, sys.argv[0], *arguments, "--started", repr(time.time())]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"} | more
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")

@@ -53,6 +53,9 @@ CURVE_TERMS = (2, 4, 8, 16, 32, 64)
 CURVE_STEPS = 6  # sizes of the curve, each half of the next
 THREADS = 2
 _BATCH = 20_000
+# Lets glibc keep the memory that a query frees. As it comes, ways that make large arrays for each
+# query give it back and get it anew, page by page, which can take most of their time.
+_HEAP = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
 _ARRAYS = ("indptr", "indices", "data")
 _TEXT = "word " * 60  # as long as a passage
 
@@ -87,9 +90,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Measure every system on every set of vectors."""
     sets: dict[str, Any] = {}
     if options.passages is not None:
-        index = Index.open(options.passages)
+        matrix = Index.open(options.passages).vectors().to_csr()
         queries = _encoded_queries(options.queries)
-        sets["real passages"] = _measure_set(index.vectors().to_csr(), queries, options)
+        sets["real passages"] = _measure_set(_with_short_indices(matrix), queries, options)
     for size in options.synthetic:
         matrix = synthetic_documents(size, np.random.default_rng(0))
         sets[f"{size:,} synthetic"] = _measure_set(matrix, _cut_queries(matrix), options)
@@ -120,11 +123,11 @@ def _measure_set(
             print(f"{count} documents: {system} …", file=sys.stderr)
             work = ["--system", system, "--folder", name]
             built = run_worker(["--worker", "build", *work])
-            result["systems"][system] = built | run_worker(["--worker", "search", *work])
+            result["systems"][system] = built | run_worker(["--worker", "search", *work], **_HEAP)
         for worker in ("change", "stream", "curves"):
             print(f"{count} documents: {worker} …", file=sys.stderr)
             work = ["--system", OURS, "--folder", name]
-            result[worker] = run_worker(["--worker", worker, *work])
+            result[worker] = run_worker(["--worker", worker, *work], **_HEAP)
     return result
 
 
@@ -369,6 +372,12 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axis.grid(visible=True, which="both", alpha=0.2)
         axis.legend()
     figure.savefig(path, dpi=110)
+
+
+def _with_short_indices(matrix: csr_array) -> csr_array:
+    """Return the matrix with int32 throughout, which scipy takes less time for."""
+    indices, offsets = (a.astype(np.int32) for a in (matrix.indices, matrix.indptr))
+    return csr_array((matrix.data, indices, offsets), shape=matrix.shape)
 
 
 def _encoded_queries(source: str) -> list[SparseVector]:

@@ -76,7 +76,8 @@ def synthetic_documents(documents: int, rng: np.random.Generator) -> csr_array:
     )
     terms = np.concatenate([specific, general], axis=1)
     weights = rng.gamma(2.0, 0.4, terms.shape).astype(np.float32)
-    offsets = np.arange(0, terms.size + 1, DOCUMENT_TERMS)
+    offsets = np.arange(0, terms.size + 1, DOCUMENT_TERMS, dtype=np.int32)
+    terms = terms.astype(np.int32)
     matrix = csr_array((weights.ravel(), terms.ravel(), offsets), shape=(documents, VOCAB_SIZE))
     matrix.sum_duplicates()
     return matrix
