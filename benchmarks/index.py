@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ _BATCH = 20_000
 # Lets glibc keep the memory that a query frees. As it comes, ways that make large arrays for each
 # query give it back and get it anew, page by page, which can take most of their time.
 _HEAP = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
-_ARRAYS = ("indptr", "indices", "data")
+_ARRAYS = {"indptr": np.int64, "indices": np.int32, "data": np.float32}
+PARTS = ("systems", "change", "stream", "curves")
 _TEXT = "word " * 60  # as long as a passage
 
 
@@ -67,6 +68,13 @@ def main() -> None:
     parser.add_argument("--queries", help="texts, one a line or JSONL, for the passages")
     parser.add_argument("--synthetic", type=int, nargs="*", default=list(SIZES), metavar="N")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=list(PARTS),
+        help="measure only these anew; the rest is taken from the last result",
+    )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
@@ -79,11 +87,23 @@ def main() -> None:
         return
     if options.quick:
         options.synthetic = [3000]
-    result = measure(options)
+    result = _joined(measure(options), options)
     save("index", options.quick, result)
     if not options.quick:
         plot(result, RESULTS / "index.png")
     print(json.dumps(result, indent=1) if options.json else table(result))
+
+
+def _joined(new: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Put what was measured into the last result."""
+    path = RESULTS / "index.json"
+    if options.quick or not path.exists():
+        return new
+    sets = json.loads(path.read_text())["sets"]
+    for name, found in new["sets"].items():
+        systems = sets.get(name, {}).get("systems", {}) | found.get("systems", {})
+        sets[name] = sets.get(name, {}) | found | {"systems": systems}
+    return new | {"sets": dict(sorted(sets.items(), key=lambda item: item[1]["documents"]))}
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -108,27 +128,36 @@ def _measure_set(
         "postings": int(matrix.nnz),
         "queries": len(queries),
         "query_terms": statistics.mean(q.active_dims for q in queries),
-        "systems": {},
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_npz(folder / "documents.npz", matrix, compressed=False)
-        for part in _ARRAYS:
-            np.save(folder / f"{part}.npy", getattr(matrix, part))
+        for part, dtype in _ARRAYS.items():
+            getattr(matrix, part).astype(dtype).tofile(folder / part)
         write_queries(folder / "queries.json", queries)
         del matrix
-        for system in [OURS, *(s for s in options.systems if s != OURS)]:
-            if SYSTEMS[system].most is not None and count > SYSTEMS[system].most:
-                continue
-            print(f"{count} documents: {system} …", file=sys.stderr)
-            work = ["--system", system, "--folder", name]
-            built = run_worker(["--worker", "build", *work])
-            result["systems"][system] = built | run_worker(["--worker", "search", *work], **_HEAP)
-        for worker in ("change", "stream", "curves"):
-            print(f"{count} documents: {worker} …", file=sys.stderr)
-            work = ["--system", OURS, "--folder", name]
-            result[worker] = run_worker(["--worker", worker, *work], **_HEAP)
+        if "systems" in options.parts:
+            result["systems"] = _measure_systems(folder, count, options.systems)
+        for part in ("change", "stream", "curves"):
+            if part in options.parts:
+                print(f"{count} documents: {part} …", file=sys.stderr)
+                work = ["--system", OURS, "--folder", name]
+                result[part] = run_worker(["--worker", part, *work], **_HEAP)
     return result
+
+
+def _measure_systems(folder: Path, count: int, systems: Sequence[str]) -> dict[str, Any]:
+    """Build and search each; ours first, for the others are searched in turn with it."""
+    found = {}
+    for system in [OURS, *(s for s in systems if s != OURS)]:
+        most = SYSTEMS[system].most
+        if most is not None and count > most:
+            continue
+        print(f"{count} documents: {system} …", file=sys.stderr)
+        work = ["--system", system, "--folder", str(folder)]
+        built = run_worker(["--worker", "build", *work])
+        found[system] = built | run_worker(["--worker", "search", *work], **_HEAP)
+    return found
 
 
 def build(system: str, folder: Path) -> dict[str, Any]:
@@ -221,27 +250,14 @@ def change(system: str, folder: Path) -> dict[str, Any]:
 
 
 def stream(system: str, folder: Path) -> dict[str, Any]:
-    """Build an index of as many documents as there are, with texts, none of them in memory before.
-
-    The vectors are read from the mapped file a batch at a time.
-    """
+    """Build an index of as many documents, with texts, that are not in memory before."""
     del system
-    parts = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-    offsets = parts["indptr"]
-    count = len(offsets) - 1
     before = peak_rss_mb()
     start = time.perf_counter()
     with IndexWriter(folder / "stream", weights="uint8") as writer:
-        for first in range(0, count, _BATCH):
-            last = min(first + _BATCH, count)
-            span = slice(int(offsets[first]), int(offsets[last]))
-            vectors = SparseVectors(
-                (offsets[first : last + 1] - offsets[first]).astype(np.int64),
-                np.array(parts["indices"][span], np.int32),
-                np.array(parts["data"][span]),
-                VOCAB_SIZE,
-            )
-            texts = [Document(str(n), f"{n} {_TEXT}") for n in range(first, last)]
+        for vectors in _read_batches(folder):
+            first = len(writer)
+            texts = [Document(str(first + n), f"{n} {_TEXT}") for n in range(len(vectors))]
             writer.add(vectors, texts)
     taken = time.perf_counter() - start
     start = time.perf_counter()
@@ -254,6 +270,20 @@ def stream(system: str, folder: Path) -> dict[str, Any]:
         "open_ms": 1000 * (time.perf_counter() - start),
         "bytes_per_posting": index.bytes_per_posting,
     }
+
+
+def _read_batches(folder: Path) -> Iterator[SparseVectors]:
+    """Read the vectors from disk a batch at a time; mapped files would count as memory."""
+    offsets = np.fromfile(folder / "indptr", np.int64)
+    with (folder / "indices").open("rb") as indices, (folder / "data").open("rb") as data:
+        for first in range(0, len(offsets) - 1, _BATCH):
+            part = offsets[first : first + _BATCH + 1]
+            count = int(part[-1] - part[0])
+            ids, weights = (
+                np.fromfile(indices, np.int32, count),
+                np.fromfile(data, np.float32, count),
+            )
+            yield SparseVectors(part - part[0], ids, weights, VOCAB_SIZE)
 
 
 def curves(system: str, folder: Path) -> dict[str, Any]:
@@ -368,8 +398,10 @@ def plot(result: dict[str, Any], path: Path) -> None:
     ):
         for name, times in points[by].items():
             axis.plot(points[key], times, marker="o", label=name)
-        axis.set(xlabel=title, ylabel="ms a query, median", xscale="log", yscale="log")
-        axis.grid(visible=True, which="both", alpha=0.2)
+        axis.set(xlabel=title, ylabel="ms a query, median", xscale="log", ylim=(0, None))
+        axis.set_xticks(points[key], [f"{x:,}" for x in points[key]], rotation=20)
+        axis.minorticks_off()
+        axis.grid(visible=True, alpha=0.2)
         axis.legend()
     figure.savefig(path, dpi=110)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from spladelet_export.errors import CheckpointError, ExportError, FidelityError, GraphError
 
 if TYPE_CHECKING:
-    from spladelet_export.export import Int8, export_checkpoint, fuse_logits
+    from spladelet_export.export import Int8, export_checkpoint, export_logits, fuse_logits
     from spladelet_export.gate import Limits
 
 __all__ = [

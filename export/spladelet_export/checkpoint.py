@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spladelet.bundle import Semantics
+from spladelet.bundle import TOKENIZER, Semantics
 from spladelet_export.errors import CheckpointError, require
 from spladelet_export.families import FAMILIES, Family
 from spladelet_export.files import read_json
@@ -44,6 +44,7 @@ class Checkpoint:
         source: Where it came from: checkpoint, revision, license.
         query_mode: How queries get their weights; see `spladelet.bundle.QUERY_MODES`.
         query_folder: The same as `folder`, of the queries' own encoder; None if they have none.
+        query_tokenizer: Queries' own tokenizer.json; None if they have the documents'.
         query_weights: float32[vocab_size], a weight for each term; None if there is no such table.
     """
 
@@ -55,6 +56,7 @@ class Checkpoint:
     source: Mapping[str, str | None]
     query_mode: str = "same"
     query_folder: Path | None = None
+    query_tokenizer: Path | None = None
     query_weights: Weights | None = None
 
 
@@ -76,10 +78,10 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
         )
     family = _check_encoder(document.encoder)
     prompts = _prompts(top)
-    document_prompt = next(
-        (prompts[key] for key in ("document", "passage", "corpus") if key in prompts), ""
-    )
-    semantics = replace(_semantics(document, document.encoder), prompt=document_prompt)
+    # sentence-transformers takes no other name for it, as long as there is a "document", and it
+    # puts an empty one where there is none.
+    prompt = prompts.get("document", "")
+    semantics = replace(_semantics(document, document.encoder), prompt=prompt)
     found = Checkpoint(
         document.encoder,
         str(source["checkpoint"]).rstrip("/").rsplit("/", 1)[-1],
@@ -101,6 +103,7 @@ def _with_query_side(found: Checkpoint, query: Route, document: Route, top: Path
         return _with_table(found, query.table, weights, is_plain=document.encoder == query.table)
     if query.encoder is None:
         raise CheckpointError(f"{top} has nothing that weighs queries. Get the checkpoint again.")
+    _check_encoder(query.encoder)
     own = replace(_semantics(query, query.encoder), prompt=found.query.prompt)
     if _same_encoder(query.encoder, found.folder) and _pools_alike(own, found.document):
         mode = "same" if weights is None else "lexical"
@@ -110,14 +113,20 @@ def _with_query_side(found: Checkpoint, query: Route, document: Route, top: Path
             f"{top} multiplies query weights by a table after an encoder of their own, which no "
             "query mode does. Export the documents' side alone."
         )
-    _check_encoder(query.encoder)
+    _check_vocabularies(query.encoder, found.folder)
     sizes = [_vocab_size(folder) for folder in (query.encoder, found.folder)]
     if sizes[0] != sizes[1]:
         raise CheckpointError(
             f"{top} has {sizes[0]} terms for queries and {sizes[1]} for documents, so no query can "
             "meet a document."
         )
-    return replace(found, query=own, query_mode="separate", query_folder=query.encoder)
+    return replace(
+        found,
+        query=own,
+        query_mode="separate",
+        query_folder=query.encoder,
+        query_tokenizer=query.encoder / TOKENIZER,
+    )
 
 
 def _with_table(found: Checkpoint, folder: Path, weights: Weights, *, is_plain: bool) -> Checkpoint:
@@ -132,14 +141,13 @@ def _with_table(found: Checkpoint, folder: Path, weights: Weights, *, is_plain: 
         query = replace(query, special_tokens="zero_dims", unknown_token="zero_dims")
         document = replace(document, special_tokens="zero_dims", unknown_token="zero_dims")
     else:
-        if (folder / "tokenizer.json").is_file():
-            if _tokenizer(folder).get_vocab() != tokenizer.get_vocab():
-                raise CheckpointError(
-                    f"{folder} has another vocabulary than {found.folder}, so no query can meet a "
-                    "document. Get the checkpoint again."
-                )
+        if (folder / TOKENIZER).is_file():
+            _check_vocabularies(folder, found.folder)
+            if _tokenizer_rules(folder) != _tokenizer_rules(found.folder):
+                found = replace(found, query_tokenizer=folder / TOKENIZER)
         query = replace(query, max_length=_max_length(folder, {}, 0))
-    special = [n for n, token in tokenizer.get_added_tokens_decoder().items() if token.special]
+    added = tokenizer.get_added_tokens_decoder()
+    special = [n for n, token in added.items() if token.special and n < len(weights)]
     ordinary = np.ones(len(weights), bool)
     ordinary[special] = False
     ordinary[tokenizer.get_vocab_size(with_added_tokens=True) :] = False
@@ -150,6 +158,14 @@ def _with_table(found: Checkpoint, folder: Path, weights: Weights, *, is_plain: 
     if not weights[special].any():
         query = replace(query, special_tokens="zero_dims", unknown_token="zero_dims")
     return replace(found, query=query, document=document, query_mode="bow")
+
+
+def _check_vocabularies(query: Path, document: Path) -> None:
+    if _tokenizer(query).get_vocab() != _tokenizer(document).get_vocab():
+        raise CheckpointError(
+            f"{query} has another vocabulary than {document}, so no query can meet a document. Get "
+            "the checkpoint again."
+        )
 
 
 def _pools_alike(one: Semantics, other: Semantics) -> bool:
@@ -164,7 +180,7 @@ def _check_encoder(folder: Path) -> Family:
             "`save_pretrained` wrote, or a hub id."
         )
     family = _family(config, folder)
-    if not (folder / "tokenizer.json").is_file():
+    if not (folder / TOKENIZER).is_file():
         raise CheckpointError(
             f"{folder} has no tokenizer.json, the only tokenizer format that runs without "
             "transformers. If the tokenizer has a fast version, write it with "
@@ -210,7 +226,7 @@ def _sha256(path: Path) -> str | None:
 
 def _tokenizer_rules(folder: Path) -> dict[str, Any]:
     """Return a tokenizer without its truncation and padding, which change as it is used."""
-    rules = read_json(folder / "tokenizer.json", dict) or {}
+    rules = read_json(folder / TOKENIZER, dict) or {}
     return {name: rule for name, rule in rules.items() if name not in ("truncation", "padding")}
 
 
@@ -223,7 +239,7 @@ def _vocab_size(folder: Path) -> int:
 
 def _locate(checkpoint: str | Path) -> tuple[Path, dict[str, str | None]]:
     folder = Path(checkpoint)
-    if _is_folder(folder):
+    if is_folder(folder):
         return folder, _origin(folder, folder.resolve().name, None)
     name, _, revision = str(checkpoint).partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
@@ -248,7 +264,8 @@ def _locate(checkpoint: str | Path) -> tuple[Path, dict[str, str | None]]:
     return folder, _origin(folder, name, folder.name)
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Say whether a path is a folder, whatever text it is."""
     try:
         return path.is_dir()
     except (OSError, ValueError):  # a name too long, or with a NUL
@@ -345,7 +362,7 @@ def _tokenizer(folder: Path) -> "Tokenizer":
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return Tokenizer.from_file(str(folder / TOKENIZER))
     except Exception as error:
         raise CheckpointError(f"{folder}/tokenizer.json is no tokenizer: {error}.") from error
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from spladelet.bundle import ACTIVATIONS, POOLINGS, Description, Semantics
 from spladelet.documents import read_documents
 from spladelet.errors import SpladeletError
-from spladelet_export.errors import require
-from spladelet_export.recipes import recipes
+from spladelet_export.errors import CheckpointError, require
+from spladelet_export.recipes import find_recipe, recipes
 
 if TYPE_CHECKING:
+    from spladelet_export.checkpoint import Checkpoint
     from spladelet_export.export import Int8
 
 
@@ -40,18 +41,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _export(options: argparse.Namespace) -> Description:
     require("torch", "transformers", "optimum.exporters.onnx", "onnx")
     from spladelet_export.export import export_checkpoint, export_logits
+    from spladelet_export.logits import check_new
 
+    checkpoint = options.checkpoint
+    if options.recipe is not None:
+        checkpoint = _by_recipe(options.recipe, checkpoint)
     if options.also_logits is not None:
-        _report("exporting the graph with its logits")
-        export_logits(options.checkpoint, options.also_logits)
-    return export_checkpoint(
-        options.checkpoint,
+        check_new(options.also_logits)
+    description = export_checkpoint(
+        checkpoint,
         options.output,
         name=options.name,
         texts=_texts(options.texts),
         int8=_int8(options),
         report=_report,
     )
+    if options.also_logits is not None:
+        _report("exporting the graph with its logits")
+        export_logits(checkpoint, options.also_logits)
+    return description
+
+
+def _by_recipe(source: str, folder: str) -> "Checkpoint":
+    """Read a folder as the recipe of a hub id says."""
+    from spladelet_export.checkpoint import read_checkpoint
+
+    recipe = find_recipe(source)
+    if recipe is None:
+        raise CheckpointError(
+            f"there is no recipe for {source!r}. `spladelet-export --list` names those there are."
+        )
+    return recipe.apply(read_checkpoint(folder))
 
 
 def _fuse(options: argparse.Namespace) -> Description:
@@ -161,6 +181,11 @@ def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     add("--list", action="store_true", help="say which checkpoints are known, and what of them")
     add("--name", help="what to call the model (default: as the checkpoint)")
     add("--texts", type=Path, metavar="FILE", help="compare with torch on these texts, too")
+    add(
+        "--recipe",
+        metavar="ID",
+        help="what CHECKPOINT, a folder, is a copy of: owner/name of one that --list names",
+    )
     add(
         "--also-logits",
         type=Path,

@@ -35,7 +35,7 @@ from spladelet.encoder import LanguageWarning, TruncationWarning
 from spladelet.evaluation import Collection, VectorCache, demo_collection
 from spladelet.tokenizer import Tokenizer
 from spladelet_export.card import model_card
-from spladelet_export.checkpoint import Checkpoint, read_checkpoint
+from spladelet_export.checkpoint import Checkpoint, is_folder, read_checkpoint
 from spladelet_export.errors import CheckpointError, ExportError, FidelityError
 from spladelet_export.fidelity import (
     LogitsReference,
@@ -81,7 +81,7 @@ class Int8:
 
 
 def export_checkpoint(
-    checkpoint: str | Path,
+    checkpoint: str | Path | Checkpoint,
     output: str | os.PathLike[str],
     *,
     name: str | None = None,
@@ -97,7 +97,8 @@ def export_checkpoint(
 
     Args:
         checkpoint: A folder, or a hub id (owner/name, or owner/name@revision), for which there may
-            be a recipe; a plain masked language model, or sentence-transformers' SparseEncoder.
+            be a recipe; a plain masked language model, or sentence-transformers' SparseEncoder. Or
+            one that was read already, with other semantics perhaps.
         output: The bundle's folder.
         name: What to call the model; None means as the checkpoint.
         texts: Compared with torch besides the built-in texts.
@@ -133,7 +134,7 @@ def export_checkpoint(
         return job.run(trunk, int8, folder, target)
 
 
-def export_logits(checkpoint: str | Path, output: str | os.PathLike[str]) -> None:
+def export_logits(checkpoint: str | Path | Checkpoint, output: str | os.PathLike[str]) -> None:
     """Export the documents' graph of a checkpoint with its logits, for tools that pool them.
 
     Args:
@@ -227,12 +228,13 @@ class _Job:
         return description
 
     def _write_float32(self, logits: onnx.ModelProto, bundle: Path) -> Description:
-        vocab_size = fuse_pooling(logits, self.source.document, self._metadata())
+        vocab_size = fuse_pooling(logits, self.source.document, _metadata(self.source.document))
         description = self._write(bundle, logits, vocab_size, {"weights": "float32"})
         self._check_vocabulary(bundle, vocab_size)
         self.report(f"comparing with {self.reference.name}")
         fidelity = measure(_load(bundle), self.reference, [*built_in_texts(), *self.texts])
-        check(fidelity, self.source.document.pooling)
+        pools = {self.source.document.pooling, self.source.query.pooling}
+        check(fidelity, "sum" if "sum" in pools else "max", self.reference.name)
         figures = {"reference": self.reference.name, **fidelity.to_dict()}
         return _describe(bundle, replace(description, fidelity=figures))
 
@@ -253,7 +255,8 @@ class _Job:
         folder: Path,
     ) -> tuple[Path, Description]:
         """Try recipes until one passes the gate."""
-        fuse_pooling(attention, self.source.document, self._metadata(), _INT8_BLOCK)
+        document = self.source.document
+        fuse_pooling(attention, document, _metadata(document), _INT8_BLOCK)
         calibration = self._calibrate(attention, reference, int8)
         collections = int8.collections or [demo_collection()]
         self.report("retrieving with float32, for the gate")
@@ -322,34 +325,37 @@ class _Job:
         """Write what only queries need: a graph of their own, always float32, or a table."""
         if self.source.query_weights is not None:
             np.save(folder / QUERY_WEIGHTS, self.source.query_weights, allow_pickle=False)
-        if self.query_logits is None or self.source.query_folder is None:
+        if self.source.query_tokenizer is not None:
+            (folder / QUERY_TOKENIZER).parent.mkdir()
+            _copy_tokenizer(self.source.query_tokenizer, folder / QUERY_TOKENIZER)
+        if self.query_logits is None:
             return
         graph = onnx.ModelProto()  # saving moves the weights out of what it saves
         graph.CopyFrom(self.query_logits)
-        size = fuse_pooling(graph, self.source.query, self._metadata())
+        size = fuse_pooling(graph, self.source.query, _metadata(self.source.query))
         if size != vocab_size:
             raise CheckpointError(
                 f"queries have {size} terms and documents {vocab_size}, so none can meet another."
             )
-        place = (folder / QUERY_GRAPH).parent
-        place.mkdir()
-        _save_graph(graph, place)
-        _copy_tokenizer(self.source.query_folder / TOKENIZER, folder / QUERY_TOKENIZER)
-
-    def _metadata(self) -> dict[str, str]:
-        """Say in the graph itself what its weights mean, for those who find it alone.
-
-        Where it came from is in the description: the fingerprint is of the vectors.
-        """
-        return {
-            "spladelet.pooling": self.source.document.pooling,
-            "spladelet.activation": self.source.document.activation,
-        }
+        _save_graph(graph, (folder / QUERY_GRAPH).parent)
 
 
-def _read(checkpoint: str | Path) -> Checkpoint:
+def _metadata(semantics: Semantics) -> dict[str, str]:
+    """Say in a graph itself what its weights mean, for those who find it alone.
+
+    Where it came from is in the description: the fingerprint is of the vectors.
+    """
+    return {
+        "spladelet.pooling": semantics.pooling,
+        "spladelet.activation": semantics.activation,
+    }
+
+
+def _read(checkpoint: str | Path | Checkpoint) -> Checkpoint:
     """Read a checkpoint, and what its recipe adds, if it is from the hub and has one."""
-    recipe = None if Path(checkpoint).is_dir() else find_recipe(str(checkpoint))
+    if isinstance(checkpoint, Checkpoint):
+        return checkpoint
+    recipe = None if is_folder(Path(checkpoint)) else find_recipe(str(checkpoint))
     source = read_checkpoint(checkpoint)
     return source if recipe is None else recipe.apply(source)
 

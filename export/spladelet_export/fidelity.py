@@ -94,8 +94,8 @@ class TorchReference:
         self._query_model = query_model or model
         self._tokenizer = _transformers_tokenizer(checkpoint.folder)
         self._query_tokenizer = self._tokenizer
-        if checkpoint.query_folder is not None:
-            self._query_tokenizer = _transformers_tokenizer(checkpoint.query_folder)
+        if checkpoint.query_tokenizer is not None:
+            self._query_tokenizer = _transformers_tokenizer(checkpoint.query_tokenizer.parent)
 
     def encode(self, text: str, side: Side) -> NDArray[np.float32]:
         """Return the weights of a query or document: float32[vocab_size]."""
@@ -232,6 +232,13 @@ class LogitsReference:
         pooled: NDArray[np.float32] = (
             weights.max(axis=0) if semantics.pooling == "max" else weights.sum(axis=0)
         )
+        special, unknown = tokenizer.special_ids()
+        for rule, numbers in (
+            (semantics.special_tokens, special),
+            (semantics.unknown_token, unknown),
+        ):
+            if rule == "zero_dims":
+                pooled[sorted(numbers)] = 0
         return pooled
 
 
@@ -276,14 +283,14 @@ def compare(
     )
 
 
-def check(fidelity: Fidelity, pooling: str = "max") -> None:
-    """Raise FidelityError if float32 weights differ by more than rounding."""
+def check(fidelity: Fidelity, pooling: str = "max", reference: str = "torch") -> None:
+    """Raise FidelityError if float32 weights differ from the reference by more than rounding."""
     tolerance = TOLERANCES[pooling]
     if not fidelity.max_abs_difference <= tolerance:
         raise FidelityError(
-            f"the bundle's weights differ from torch by up to {fidelity.max_abs_difference:.2g}; "
-            f"float32 may differ by {tolerance:.0e}. Nothing was written. Please report the "
-            "checkpoint: its graph is not understood rightly."
+            f"the bundle's weights differ from {reference} by up to "
+            f"{fidelity.max_abs_difference:.2g}; float32 may differ by {tolerance:.0e}. Nothing "
+            "was written. Please report the checkpoint: its graph is not understood rightly."
         )
 
 

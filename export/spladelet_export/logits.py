@@ -42,8 +42,7 @@ def write_logits(checkpoint: Checkpoint, graph: onnx.ModelProto, folder: Path) -
     Raises:
         ExportError: It has something in it, or the graph does not fit one file.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ExportError(f"{folder} exists. Give the name of a new folder for the logits graph.")
+    check_new(folder)
     if graph.ByteSize() > _MAX_BYTES:
         raise ExportError("the logits graph is larger than the 2 GB that one ONNX file can hold.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +59,12 @@ def write_logits(checkpoint: Checkpoint, graph: onnx.ModelProto, folder: Path) -
         raise ExportError(
             f"cannot write {folder}: {error.strerror or error}. Nothing was left behind."
         ) from error
+
+
+def check_new(folder: Path) -> None:
+    """Raise ExportError unless a folder does not exist, or is empty."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ExportError(f"{folder} exists. Give the name of a new folder for the logits graph.")
 
 
 def _settings(checkpoint: Checkpoint) -> dict[str, object]:

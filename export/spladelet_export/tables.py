@@ -40,7 +40,9 @@ def read_table(folder: Path, top: Path, tokenizer: "Tokenizer", vocab_size: int)
         CheckpointError: There is no table, or one of another vocabulary.
     """
     stated = (read_json(folder / "config.json", dict) or {}).get("path")
-    names = [Path(stated).name] if isinstance(stated, str) else list(TABLES)
+    names = [Path(stated).name] if isinstance(stated, str) else []
+    if folder == top:  # beside a plain checkpoint, whose config.json is not a table's
+        names = list(TABLES)
     for path in [place / name for place in (folder, top) for name in names]:
         if path.is_file():
             return _by_name(path, tokenizer, vocab_size)

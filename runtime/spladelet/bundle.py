@@ -8,7 +8,8 @@ A bundle is a folder, or a .zip of one, that is complete by itself:
     tokenizer.json      truncation and padding are set by the runtime, never by the file
     README.md           the model card
     query/model.onnx, query/model.onnx.data, query/tokenizer.json
-                        the same for queries, where they have an encoder of their own
+                        the same for queries, where they have an encoder, or only a tokenizer, of
+                        their own
     query_weights.npy   float32[vocab_size], where queries are weighed by a table
 
 Reading is strict about what the description says and cheap about what the disk holds: sizes are

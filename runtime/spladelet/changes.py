@@ -20,6 +20,7 @@ FILE_HELP = (
     'JSONL ({"id", "title", "text"}) or one document a line; may be .gz; - for standard input'
 )
 _BATCH = 4096  # documents that are encoded before they are written
+_PASSAGES = 32  # of one document that are looked for together
 _OVERLAP = 32  # tokens that neighbouring windows of a long text share
 
 
@@ -47,6 +48,8 @@ def run_add(options: argparse.Namespace) -> str:
         before = len(writer)
         put = writer.upsert if options.replace else writer.add
         for batch in _batches(documents):
+            if options.replace:
+                _delete_passages(writer, batch)
             put(*encode(encoder, batch, options))
         after = len(writer)
     return _report(options, options.index, {"documents": after, "added": after - before})
@@ -166,6 +169,19 @@ def add_compact(command: argparse.ArgumentParser) -> None:
 
 def _add_index(command: argparse.ArgumentParser) -> None:
     command.add_argument("index", metavar="INDEX", help="the index")
+
+
+def _delete_passages(writer: IndexWriter, documents: list[Document]) -> None:
+    """Delete the passages into which documents were split before, however many they are now."""
+    for document in documents:
+        start = 0
+        while True:
+            ids = [f"{document.id}#{place}" for place in range(start, start + _PASSAGES)]
+            if writer.delete(ids, where={"document": document.id}) < len(ids):
+                break
+            start += _PASSAGES
+    if documents:  # and those that were whole, if they are split now
+        writer.delete(document.id for document in documents)
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:

@@ -166,7 +166,6 @@ def _search(options: argparse.Namespace) -> None:
         min_score=options.min_score,
         where=_where(options.where),
         ids=ids,
-        threads=options.threads,
     )
     for query, found in zip(queries, hits, strict=True):
         if options.json:
@@ -174,7 +173,8 @@ def _search(options: argparse.Namespace) -> None:
             continue
         if len(queries) > 1:
             print(f"? {query}")
-        print(display.hits(found))
+        is_narrowed = options.where is not None or ids is not None or options.min_score > 0
+        print(display.hits(found, "that may be found " if is_narrowed else ""))
 
 
 def _where(text: str | None) -> Where | None:

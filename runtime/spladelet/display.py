@@ -38,10 +38,10 @@ def bar(share: float) -> str:
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR_WIDTH)
 
 
-def hits(found: Sequence[Hit]) -> str:
-    """Draw hits, one a line, cut to the terminal's width."""
+def hits(found: Sequence[Hit], which: str = "") -> str:
+    """Draw hits, one a line, cut to the terminal's width; `which` documents were looked at."""
     if not found:
-        return "no document shares a term with the query"
+        return f"no document {which}shares a term with the query"
     width = max(len(hit.id) for hit in found)
     return "\n".join(_hit(hit, width) for hit in found)
 

@@ -186,7 +186,7 @@ def as_documents(
     if len(kept) != expected:
         raise InputError(f"{expected} vectors came with {len(kept)} documents; give one for each.")
     for document in kept:
-        if document.metadata:
+        if document.metadata != {}:
             check_metadata(document.metadata, document.id)
     return kept
 
@@ -211,8 +211,8 @@ def check_id_list(ids: Iterable[str]) -> list[str]:
     """
     if isinstance(ids, str):
         raise InputError(f"ids is the str {ids!r}; expected several, as in [{ids!r}].")
-    asked = list(dict.fromkeys(ids))
+    asked = list(ids)
     for identity in asked:
         if not isinstance(identity, str):
             raise InputError(f"ids has {identity!r:.40} in it; expected each to be a str.")
-    return asked
+    return list(dict.fromkeys(asked))

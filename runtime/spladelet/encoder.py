@@ -161,9 +161,9 @@ class Encoder:
     def split(self, document: Document, *, overlap: int = 32) -> list[Document]:
         """Cut a document that is longer than the model reads into passages that are not.
 
-        Passages have the title and the metadata of the document, with its id and their place
-        beside: "document" and "passage". Their ids are the document's with "#" and the place. A
-        document that fits is returned as it is.
+        Passages have the title of the document, cut to half of what the model reads, and its
+        metadata, with its id and their place beside: "document" and "passage". Their ids are the
+        document's with "#" and the place. A document that fits is returned as it is.
 
         Args:
             document: The document.
@@ -172,15 +172,19 @@ class Encoder:
         Raises:
             InputError: `overlap` is too large for windows to move on.
         """
+        tokenizer = self._document.tokenizer
         text = valid_unicode(document.text)
-        spans = self._document.tokenizer.spans(text, overlap, document.title)
-        if len(spans) < 2:
+        half = self._document.semantics.max_length // 2
+        title, reserved = tokenizer.beginning(document.title, half)
+        spans = tokenizer.spans(text, overlap, reserved)
+        (whole,) = tokenizer.tokenize([document.content])
+        if not whole.truncated:
             return [document]
         return [
             Document(
                 f"{document.id}#{place}",
                 text[start:end],
-                document.title,
+                title,
                 {**document.metadata, "document": document.id, "passage": place},
             )
             for place, (start, end) in enumerate(spans)

@@ -10,9 +10,9 @@ Weights are the same after writing and reading. Does not write what engines take
 
 import json
 import os
+import secrets
 import shutil
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _BATCH = 4096
 _MATRIX, _CORPUS = "csc.index.npz", "corpus.jsonl"
 _LARGEST = np.iinfo(np.int32).max
+_MAX_BYTES = 64 << 30  # of the arrays in a file
 
 
 def read_vectors(
@@ -103,10 +104,10 @@ def write_splade_index(
         InputError: The folder has something in it, or the index is too large for the format.
         OSError: It cannot be written; nothing is left of it.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} exists. Give the name of a new folder.")
-    aside = folder.with_name(f"{folder.name}.tmp")
+    aside = folder.with_name(f"{folder.name}-{secrets.token_hex(8)}.tmp")
     aside.mkdir()
     try:
         _fill_splade_index(index, aside, term_ids)
@@ -189,6 +190,8 @@ def _read_npz(
         from scipy.sparse import load_npz
 
         matrix = load_npz(file)
+        if matrix.ndim != 2:
+            raise InputError(f"{path} has {matrix.ndim} dimensions; expected documents x terms.")
         if matrix.format in ("csr", "csc", "bsr"):
             matrix.check_format()  # the others' constructors do
         file.seek(0)
@@ -229,8 +232,15 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
     """Open a file of arrays, and say in the package's terms why it cannot be read."""
     try:
         with path.open("rb") as file:
+            with zipfile.ZipFile(file) as packed:
+                size = sum(member.file_size for member in packed.infolist())
+            if size > _MAX_BYTES:
+                raise InputError(f"{path} unpacks to {size} bytes; at most {_MAX_BYTES} are read.")
+            file.seek(0)
             yield file
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except InputError:
+        raise
+    except Exception as error:  # zip, its compressions, numpy and scipy have errors of many kinds
         raise InputError(
             f"{path} does not hold the arrays that are expected there ({error})."
         ) from error

@@ -95,6 +95,8 @@ def _clauses(where: Where) -> tuple[tuple[Condition, ...], ...]:
 
 def _conditions(field: str, wanted: object) -> Iterable[Condition]:
     """Parse what is wanted of a field: a value, one of several, or a mapping of operators."""
+    if not isinstance(field, str):
+        raise InputError(f"where has the field {field!r:.40}; expected a name.")
     if not isinstance(wanted, Mapping):
         yield _any_of(field, wanted if isinstance(wanted, (list, tuple)) else [wanted])
         return
@@ -142,8 +144,6 @@ def _range(field: str, bounds: Mapping[str, object]) -> Condition:
 
 
 def _key(field: str, value: object) -> bytes:
-    if not isinstance(field, str):
-        raise InputError(f"where has the field {field!r:.40}; expected a name.")
     if value is None:
         raise InputError(
             f"field {field!r} is to be None; expected text, a number, true or false. To ask for "

@@ -6,6 +6,7 @@ terms.
 """
 
 import os
+import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +33,6 @@ from spladelet.segment import (
     hash_ids,
     join_rows,
 )
-from spladelet.threads import available_cpus
 from spladelet.vector import SparseVector, SparseVectors, check_same_model
 
 _KEPT_SELECTIONS = 8  # filters of which it is remembered, at about a byte a document
@@ -245,7 +245,7 @@ class Index:
 
         Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086
         """
-        (hits,) = self.search_many([query], k, min_score=min_score, where=where, ids=ids, threads=1)
+        (hits,) = self.search_many([query], k, min_score=min_score, where=where, ids=ids)
         return hits
 
     def search_many(
@@ -256,9 +256,9 @@ class Index:
         min_score: float = 0.0,
         where: Where | None = None,
         ids: Iterable[str] | None = None,
-        threads: int | None = None,
+        threads: int = 1,
     ) -> list[list[Hit]]:
-        """Search several queries, on several threads; see `search`.
+        """Search several queries; see `search`.
 
         Args:
             queries: Their vectors, for example a `SparseVectors`.
@@ -266,14 +266,15 @@ class Index:
             min_score: Documents that score less are left out.
             where: What a hit's metadata must be.
             ids: The ids that a hit may have; None for all.
-            threads: How many searches run at a time; None means the processors this process may
-                use.
+            threads: How many searches run at a time. More than one gains nothing where searches
+                are short, for they take turns with the interpreter's lock; processes that open the
+                same folder share its memory and do not wait for each other.
         """
         check_k(k)
         if not 0 <= min_score < np.inf:
             raise InputError(f"min_score is {min_score}; expected a finite number, 0 or above.")
-        if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}; expected at least 1, or None for all.")
+        if threads < 1:
+            raise InputError(f"threads is {threads}; expected at least 1.")
         view = self._view
         selection = view.select(Filter.of(where, ids))
 
@@ -283,7 +284,7 @@ class Index:
 
         if threads == 1:
             return [search(query) for query in queries]
-        with ThreadPoolExecutor(threads or available_cpus()) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(search, queries))
 
     def check_model(self, query: SparseVector) -> None:
@@ -294,7 +295,7 @@ class Index:
     def document(self, number: int) -> Document:
         """Return a document by its number."""
         if not 0 <= number < len(self):
-            raise InputError(f"document number {number} is not between 0 and {len(self) - 1}.")
+            raise InputError(f"there is no document number {number}: the index has {len(self)}.")
         return self._view.document(number)
 
     def find(self, identity: str) -> int | None:
@@ -307,6 +308,10 @@ class Index:
         Takes about 8 bytes of memory a posting.
         """
         return join_rows(self._view.segments, self.vocab_size, self.model)
+
+    def fields(self) -> list[str]:
+        """Return the names of the metadata that searches can be narrowed by, ascending."""
+        return sorted({name for s in self._view.segments for name in s.fields()})
 
     def list_lengths(self) -> NDArray[np.int64]:
         """Return the length of each term's posting lists, with the deleted: int64[vocab_size]."""
@@ -350,6 +355,7 @@ class _View:
         self.segments = tuple(segments)
         self.starts = list(accumulate((len(segment) for segment in segments), initial=0))
         self._selections: OrderedDict[Filter, list[_Searched]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def search(
         self, query: SparseVector, k: int, min_score: float, selection: Sequence[_Searched]
@@ -371,17 +377,17 @@ class _View:
         parts = list(zip(self.segments, self.starts, strict=False))
         if wanted is None:
             return [(segment, start, None) for segment, start in parts]
-        found = self._selections.get(wanted)
-        if found is None:
-            found = [
-                (segment, start, allowed)
-                for segment, start in parts
-                if (allowed := segment.select(wanted)) is not None
-            ]
-            self._selections[wanted] = found
-            while len(self._selections) > _KEPT_SELECTIONS:
-                self._selections.popitem(last=False)
-        return found
+        with self._lock:
+            if wanted not in self._selections:
+                self._selections[wanted] = [
+                    (segment, start, allowed)
+                    for segment, start in parts
+                    if (allowed := segment.select(wanted)) is not None
+                ]
+                while len(self._selections) > _KEPT_SELECTIONS:
+                    self._selections.popitem(last=False)
+            self._selections.move_to_end(wanted)
+            return self._selections[wanted]
 
     def document(self, number: int) -> Document:
         place = bisect_right(self.starts, number) - 1

@@ -75,6 +75,7 @@ def _index_facts(path: str) -> dict[str, object]:
         "postings": index.postings,
         "weights": index.weights,
         "bytes_per_posting": round(index.bytes_per_posting, 2),
+        "metadata_fields": ", ".join(index.fields()) or None,
         "active_dims": round(index.postings / max(len(index) + index.deleted, 1), 1),
         "mapped_mb": round(size / 1e6, 1),
         "resident_mb": None if resident is None else round(resident / 1e6, 1),

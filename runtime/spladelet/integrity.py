@@ -5,7 +5,9 @@ Does not guard against forged files: who can write to an index can write sums to
 compiled kernel trusts blindly is therefore checked as well.
 """
 
+import hashlib
 import zlib
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,9 @@ class Checks:
     """What is known of a segment's files, and what was found sound since it was opened.
 
     Args:
-        path: The segment's folder.
+        path: The segment's folder, for messages.
         entry: What the manifest says of it.
+        contents: Its files, mapped: they can be read when others have removed them.
         numbers: CRC-32 of the document numbers of each posting list.
         impacts: CRC-32 of the impacts of each.
         documents: CRC-32 of each document.
@@ -41,12 +44,14 @@ class Checks:
         self,
         path: Path,
         entry: SegmentEntry,
+        contents: Mapping[str, NDArray[np.uint8]],
         numbers: NDArray[np.uint32],
         impacts: NDArray[np.uint32],
         documents: NDArray[np.uint32],
     ) -> None:
         self._path = path
         self._entry = entry
+        self._contents = contents
         self._numbers = numbers
         self._impacts = impacts
         self._documents = documents
@@ -113,8 +118,19 @@ class Checks:
         """
         for name in names:
             if name not in self._sound_files:
-                check_file(self._path / name, self._entry.files[name])
+                sha256 = hashlib.sha256(self._contents[name].data).hexdigest()
+                if sha256 != self._entry.files[name].sha256:
+                    raise _changed(self._path / name)
                 self._sound_files.add(name)
+
+    def everything(self, postings: Postings) -> None:
+        """Check all there is, before it is written elsewhere with sums of its own.
+
+        Raises:
+            IndexFormatError: See `files` and `all_lists`.
+        """
+        self.files(*self._contents)
+        self.all_lists(postings)
 
     def _damage(self, name: str, what: str) -> IndexFormatError:
         return IndexFormatError(
@@ -125,7 +141,10 @@ class Checks:
 def check_file(path: Path, entry: FileEntry) -> None:
     """Raise IndexFormatError unless a file's size and sha256 are the manifest's."""
     if FileEntry.of(path) != entry:
-        raise IndexFormatError(
-            f"{path} was changed or damaged: its sha256 is not the manifest's. Build the index "
-            "again."
-        )
+        raise _changed(path)
+
+
+def _changed(path: Path) -> IndexFormatError:
+    return IndexFormatError(
+        f"{path} was changed or damaged: its sha256 is not the manifest's. Build the index again."
+    )

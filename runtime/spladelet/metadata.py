@@ -156,7 +156,8 @@ def _number_bytes(field: str, value: float | np.integer[Any] | np.floating[Any])
         return struct.pack(">QQ", bits, rest + _SIGN)
     except (OverflowError, ValueError, struct.error) as error:
         raise InputError(
-            f"field {field!r} has the number {value!r:.40}; expected a finite one."
+            f"field {field!r} has the number {value!r:.40}; expected a finite one, and a whole one "
+            "not far beyond 2**64."
         ) from error
 
 

@@ -163,7 +163,8 @@ def top_k(scores: NDArray[np.float32], k: int, above: float = 0.0) -> NDArray[np
     >>> top_k(np.array([0.0, 2.0, 3.0, 2.0], np.float32), k=2).tolist()
     [2, 1]
     """
-    least = np.nextafter(np.float32(above), np.float32(np.inf))
+    with np.errstate(over="ignore"):  # above the largest number is infinity, which none reaches
+        least = np.nextafter(np.float32(above), np.float32(np.inf))
     whole = len(scores) // _CHUNK
     chunks = scores[: whole * _CHUNK].reshape(whole, _CHUNK)
     maxima = chunks.max(axis=1)

@@ -62,6 +62,9 @@ class Checks(Protocol):
     def files(self, *names: str) -> None:
         """Check whole files."""
 
+    def everything(self, postings: Postings, /) -> None:
+        """Check all there is."""
+
 
 class Documents(Protocol):
     """Documents by number: a list in memory, or `store.StoredDocuments`."""
@@ -201,6 +204,12 @@ class Segment:
             allowed &= named
         allowed[self.deleted] = False
         return Selection.of(allowed) if allowed.any() else None
+
+    def fields(self) -> list[str]:
+        """Return the names of the fields that documents have, deleted ones too, ascending."""
+        if self.checks is not None:
+            self.checks.files(*METADATA_FILES)
+        return list(self.metadata.fields())
 
     def find(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, int]:
         """Return the numbers of those documents that are here and not deleted.

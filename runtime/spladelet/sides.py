@@ -139,7 +139,8 @@ def open_sides(bundle: Bundle, threads: int) -> tuple[Side, Side]:
     tokenizer = _tokenizer(bundle.path(TOKENIZER), document)
     documents = GraphSide(document, tokenizer, session, description.name)
     if mode in ("idf", "bow"):
-        plain = _tokenizer(bundle.path(TOKENIZER), query, special_tokens=False)
+        words = QUERY_TOKENIZER if QUERY_TOKENIZER in description.files else TOKENIZER
+        plain = _tokenizer(bundle.path(words), query, special_tokens=False)
         ones = np.ones(description.vocab_size, np.float32)
         return TableSide(query, plain, ones if mode == "bow" else _table(bundle)), documents
     if mode == "separate":

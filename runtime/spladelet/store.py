@@ -23,6 +23,7 @@ damaged is found when it is first used, see `integrity`.
 """
 
 import errno
+import io
 import json
 import os
 import re
@@ -57,6 +58,7 @@ _GENERATION = re.compile(r"generation-(\d+)\.json")
 _ASIDE = re.compile(r"generation-\d+-[0-9a-f]{16}\.tmp")
 _LOCK = "writer.lock"  # of Windows only: elsewhere the folder itself is locked
 _ATTEMPTS = 5
+_LONGEST_HEAD = 1024  # bytes of a .npy file before its numbers; ours have 128
 
 _BY_TERM = ("scales", "errors", "numbers_crc", "impacts_crc")
 # What every search depends on; the rest when it is used.
@@ -161,7 +163,10 @@ def write_segment(folder: Path, segment: Segment) -> SegmentEntry:
 
     Raises:
         OSError: It cannot be written; nothing of it is left.
+        IndexFormatError: It is damaged where it comes from.
     """
+    if segment.checks is not None:
+        segment.checks.everything(segment.postings)
     path = folder / f"segment-{secrets.token_hex(8)}"
     try:
         path.mkdir()
@@ -338,11 +343,15 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
                 "changed. Build the index again."
             )
     types = {**FILES, "impacts.npy": impact_type(manifest.weights)}
-    load = {name: _load(path / name, dtype) for name, dtype in types.items() if dtype}
-    checks = Checks(path, entry, *(load[f"{name}_crc.npy"] for name in _CHECKED_IN_PARTS))
+    contents = {name: _map(path / name, file.size) for name, file in entry.files.items()}
+    load = {
+        name: _array(contents[name], path / name, dtype) for name, dtype in types.items() if dtype
+    }
+    crcs = (load[f"{name}_crc.npy"] for name in _CHECKED_IN_PARTS)
+    checks = Checks(path, entry, contents, *crcs)
     deleted = np.empty(0, np.int32)
     for name in entry.files.keys() - FILES.keys():
-        deleted = _load(path / name, np.int32)
+        deleted = _array(contents[name], path / name, np.int32)
         checks.files(name)
     checks.files(*_CHECKED_AT_ONCE)
     postings = Postings(
@@ -357,9 +366,7 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
     ids = IdTable(load["id_hashes.npy"], load["id_numbers.npy"])
     metadata = MetadataTable(*(load[name] for name in METADATA_FILES))
     offsets = load["document_offsets.npy"]
-    lines: NDArray[np.uint8] = np.empty(0, np.uint8)
-    if entry.files["documents.jsonl"].size:  # an empty file cannot be mapped
-        lines = np.memmap(path / "documents.jsonl", np.uint8, "r")
+    lines = contents["documents.jsonl"]
     terms = postings.terms
     consistent = (
         _ascends(terms, manifest.vocab_size)
@@ -405,26 +412,38 @@ def _ascends(numbers: NDArray[Any], end: int) -> bool:
 
 def _partitions(offsets: NDArray[np.int64], total: int) -> bool:
     """Say whether offsets cut `total` things into consecutive parts."""
-    return bool(offsets[0] == 0 and offsets[-1] == total and (np.diff(offsets) >= 0).all())
+    return bool(
+        len(offsets) and offsets[0] == 0 and offsets[-1] == total and (np.diff(offsets) >= 0).all()
+    )
 
 
-def _load(path: Path, dtype: type[np.generic]) -> NDArray[Any]:
+def _map(path: Path, size: int) -> NDArray[np.uint8]:
+    if not size:  # an empty file cannot be mapped
+        return np.empty(0, np.uint8)
+    # Plain views: slicing np.memmap itself costs a microsecond each time.
+    return np.memmap(path, np.uint8, "r").view(np.ndarray)
+
+
+def _array(content: NDArray[np.uint8], path: Path, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return the array in a .npy file of version 1.0; neither pickles nor archives are taken."""
+    head = io.BytesIO(content[:_LONGEST_HEAD].tobytes())
     try:
-        # Unlike np.load, this takes no pickles and no archives for arrays.
-        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except OSError:
-        raise
+        if np.lib.format.read_magic(head) != (1, 0):
+            raise ValueError("it is of another version than 1.0")
+        shape, _, found = np.lib.format.read_array_header_1_0(head)
+        body = content[head.tell() :]
+        if len(shape) == 1 and len(body) != shape[0] * found.itemsize:
+            raise ValueError(f"it has {len(body)} bytes for {shape[0]} numbers")
     except Exception as error:  # numpy parses the head as Python, and lets its errors through
         raise IndexFormatError(
             f"{path} is no array ({error}): it is damaged. Build the index again."
         ) from error
-    if array.dtype != dtype or array.ndim != 1:
+    if found != dtype or len(shape) != 1:
         raise IndexFormatError(
-            f"{path} holds {array.dtype} in {array.ndim} dimensions, expected flat "
-            f"{np.dtype(dtype)}. Build the index again."
+            f"{path} holds {found} in {len(shape)} dimensions, expected flat {np.dtype(dtype)}. "
+            "Build the index again."
         )
-    # Plain views: slicing np.memmap itself costs a microsecond each time.
-    return array.view(np.ndarray)
+    return body.view(dtype)
 
 
 def _generations(folder: Path) -> list[int]:

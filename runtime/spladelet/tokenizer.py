@@ -4,6 +4,7 @@ Truncation is ours: the file's own settings are ignored. A huge text costs no mo
 because only the beginning that can matter is tokenized.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ class Tokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length)
         self._max_length = max_length
-        self._strides: dict[tuple[int, int], LoadedTokenizer] = {}
+        self._striding: LoadedTokenizer | None = None
+        self._lock = threading.Lock()
         self._guess = max_length * _CHARACTERS_PER_TOKEN
         self._prompt = prompt
         self._special_tokens = special_tokens
@@ -86,37 +88,35 @@ class Tokenizer:
     def windows(self, texts: Sequence[str], overlap: int) -> list[list[TokenizedText]]:
         """Tokenize texts wholly, in windows of `max_length` tokens that share `overlap` of them.
 
+        Each window has the special tokens and the prompt.
+
         Raises:
             InputError: Windows with so much overlap would not move on.
         """
-        self._check_overlap(overlap)
-        tokenizer = self._striding(self._max_length, overlap)
-        prompted = [self._prompt + valid_unicode(text) for text in texts]
-        found = tokenizer.encode_batch(prompted, add_special_tokens=self._special_tokens)
+        prompt = self._plain_ids(self._prompt)
+        self._check_overlap(overlap, len(prompt))
+        length = self._max_length - len(prompt)
+        encodings = self._in_windows([valid_unicode(text) for text in texts], length, overlap)
         return [
-            [
-                TokenizedText(part.ids, self._content(part), truncated=False)
-                for part in (encoding, *encoding.overflowing)
-            ]
-            for encoding in found
+            [self._with_prompt(part, prompt) for part in (encoding, *encoding.overflowing)]
+            for encoding in encodings
         ]
 
-    def spans(self, text: str, overlap: int, title: str) -> list[tuple[int, int]]:
-        """Return where a text's windows begin and end, in characters, its title before each.
+    def spans(self, text: str, overlap: int, reserved: int) -> list[tuple[int, int]]:
+        """Return where a text's windows begin and end, in characters.
 
         Args:
             text: The text, in valid Unicode.
-            overlap: How many tokens neighbours share; fewer where the title leaves no room.
-            title: What each window has to have room for, up to half of it.
+            overlap: How many tokens neighbours share; fewer where too few are left.
+            reserved: How many tokens a window must leave for others, the prompt's not counted.
 
         Raises:
             InputError: See `windows`.
         """
-        self._check_overlap(overlap)
-        half = self._max_length // 2
-        length = self._max_length - min(self._count(self._prompt) + self._count(title), half)
-        tokenizer = self._striding(length, min(overlap, (length - self._added) // 2))
-        encoding = tokenizer.encode(text, add_special_tokens=self._special_tokens)
+        prompt = len(self._plain_ids(self._prompt))
+        self._check_overlap(overlap, prompt)
+        length = self._max_length - prompt - reserved
+        (encoding,) = self._in_windows([text], length, min(overlap, (length - self._added) // 2))
         spans = []
         for part in (encoding, *encoding.overflowing):
             marked = zip(part.offsets, part.special_tokens_mask, strict=True)
@@ -125,33 +125,48 @@ class Tokenizer:
                 spans.append((min(start for start, _ in inside), max(end for _, end in inside)))
         return spans
 
+    def beginning(self, text: str, tokens: int) -> tuple[str, int]:
+        """Return the beginning of a text that has at most so many tokens, and how many it has."""
+        head = _head(valid_unicode(text), self._guess)
+        encoding = self._tokenizer.encode(head, add_special_tokens=False)
+        kept = min(len(encoding.ids), tokens)
+        if kept == len(encoding.ids):
+            return head, kept
+        return head[: encoding.offsets[kept - 1][1]] if kept else "", kept
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else []
+
+    def _with_prompt(self, encoding: "Encoding", prompt: list[int]) -> TokenizedText:
+        mask = encoding.special_tokens_mask
+        before = next((i for i, special in enumerate(mask) if not special), 0)
+        ids = [*encoding.ids[:before], *prompt, *encoding.ids[before:]]
+        return TokenizedText(ids, len(mask) - sum(mask), truncated=False)
+
+    def _in_windows(self, texts: list[str], length: int, overlap: int) -> "list[Encoding]":
+        """Tokenize with a copy that goes on where it cuts, for that is a setting."""
+        with self._lock:
+            if self._striding is None:
+                self._striding = type(self._tokenizer).from_str(self._tokenizer.to_str())
+            self._striding.enable_truncation(length, stride=overlap)
+            found: list[Encoding] = self._striding.encode_batch(
+                texts, add_special_tokens=self._special_tokens
+            )
+            return found
+
     @property
     def _added(self) -> int:
         """How many special tokens are put around a text."""
         added = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         return int(added) if self._special_tokens else 0
 
-    def _count(self, text: str) -> int:
-        """Return how many tokens a text has, at most `max_length`."""
-        head = _head(valid_unicode(text), self._guess)
-        return len(self._tokenizer.encode(head, add_special_tokens=False).ids) if text else 0
-
-    def _check_overlap(self, overlap: int) -> None:
-        most = self._max_length - self._added - 1
+    def _check_overlap(self, overlap: int, prompt: int) -> None:
+        most = self._max_length - self._added - prompt - 1
         if not isinstance(overlap, int) or not 0 <= overlap <= most:
             raise InputError(
                 f"overlap is {overlap!r}; expected a whole number from 0 to {most}, so that "
                 f"windows of {self._max_length} tokens move on."
             )
-
-    def _striding(self, length: int, overlap: int) -> "LoadedTokenizer":
-        """Return a tokenizer that goes on where it cuts: its own object, for that is a setting."""
-        key = (length, overlap)
-        if key not in self._strides:
-            tokenizer = type(self._tokenizer).from_str(self._tokenizer.to_str())
-            tokenizer.enable_truncation(length, stride=overlap)
-            self._strides[key] = tokenizer
-        return self._strides[key]
 
     def _content(self, encoding: "Encoding") -> int:
         """Count the tokens that are neither special nor the prompt's."""

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from spladelet import store
 from spladelet.documents import Document, as_documents, check_id_list, check_ids
 from spladelet.errors import DuplicateIdError, IndexWriteError, InputError
+from spladelet.filters import Filter, Where
 from spladelet.manifest import Manifest, SegmentEntry
+from spladelet.metadata import MetadataTable
 from spladelet.segment import (
     MAX_DOCUMENTS,
     Segment,
@@ -111,14 +113,22 @@ class IndexWriter:
         """
         self._add(vectors, as_documents(documents, len(vectors), len(self)), replacing=True)
 
-    def delete(self, ids: Iterable[str]) -> int:
+    def delete(self, ids: Iterable[str], *, where: Where | None = None) -> int:
         """Delete documents; returns how many of the ids there were.
 
+        Args:
+            ids: Their ids.
+            where: What their metadata must be, see `Index.search`; others of the ids stay.
+
         Raises:
-            InputError: `ids` is one str, not several, or one of them is no str.
+            InputError: `ids` is one str, not several, one of them is no str, or `where` is not
+                well-formed.
         """
         self._check_open()
         asked = check_id_list(ids)
+        wanted = Filter.of(where, None)
+        if wanted is not None:
+            asked = self._fitting(asked, wanted)
         return self._delete(asked, hash_ids(asked))
 
     def commit(self) -> None:
@@ -226,6 +236,17 @@ class IndexWriter:
                 return taken
         return None
 
+    def _fitting(self, ids: Sequence[str], wanted: Filter) -> list[str]:
+        """Return those of the ids whose documents fit."""
+        found = self._pending.find(ids)
+        hashes = hash_ids(ids)
+        for part in self._parts:
+            numbers = part.segment.find(ids, hashes)
+            found |= {i: part.segment.documents[number] for i, number in numbers.items()}
+        table = MetadataTable.of(document.metadata for document in found.values())
+        fits = wanted.holds(table, len(found)).tolist()
+        return [identity for identity, fit in zip(found, fits, strict=True) if fit]
+
     def _delete(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> int:
         count = self._pending.delete(ids)
         for part in self._parts:
@@ -320,6 +341,9 @@ class _Pending:
 
     def delete(self, ids: Iterable[str]) -> int:
         return sum(self.places.pop(i, None) is not None for i in ids)
+
+    def find(self, ids: Iterable[str]) -> dict[str, Document]:
+        return {i: self._documents[self.places[i]] for i in ids if i in self.places}
 
     def take(self, count: int) -> tuple[SparseVectors, list[Document]]:
         """Remove and return the first so many that are not deleted."""

@@ -226,7 +226,7 @@ def assert_parity(varied_texts: list[str]) -> Callable[..., None]:
 
 def _save_plain(folder: Path, family: str, seed: int = 11, hidden_size: int = 32) -> None:
     class_name, kind, extra = _FAMILIES[family]
-    backend = _TOKENIZERS[kind]()
+    backend = Tokenizer.from_str(_trained_once(kind))
     torch.manual_seed(seed)
     model_class = getattr(transformers, class_name)
     config = _config(model_class, backend.get_vocab_size(), hidden_size, **extra)
@@ -345,6 +345,12 @@ def _trained(tokenizer: Tokenizer, trainer: Any, kind: str) -> Tokenizer:
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (begin, end)],
     )
     return tokenizer
+
+
+@cache
+def _trained_once(kind: str) -> str:
+    """Return a tokenizer as JSON; training it again would give equal terms other numbers."""
+    return _TOKENIZERS[kind]().to_str()
 
 
 _TOKENIZERS = {"WordPiece": _word_pieces, "BPE": _bytes_bpe, "Unigram": _unigram}

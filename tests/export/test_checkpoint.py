@@ -1,4 +1,6 @@
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -133,17 +135,22 @@ class TestPrompts:
             ({"query": None, "document": None}, "", ""),
             ({"query": "q: "}, "q: ", ""),
             ({"document": "d: "}, "", "d: "),
-            ({"query": "q: ", "passage": "p: "}, "q: ", "p: "),
-            ({"query": "q: ", "corpus": "c: "}, "q: ", "c: "),
+            ({"query": "q: ", "passage": "p: "}, "q: ", ""),
             ({"corpus": "c: ", "passage": "p: ", "document": "d: "}, "", "d: "),
-            ({"corpus": "c: ", "passage": "p: "}, "", "p: "),
             ({"clustering": "x: "}, "", ""),
         ],
     )
-    def test_each_side_has_its_own(self, edited, prompts, query, document):
+    def test_each_side_has_its_own(self, checkpoint, edited, prompts, query, document):
         found = read_checkpoint(edited("bert", sparse_encoder(prompts=prompts)))
 
         assert (found.query.prompt, found.document.prompt) == (query, document)
+        if prompts and None not in prompts.values():  # the library has it so, too
+            folder = str(checkpoint("bert-max"))
+            model = SparseEncoder(folder, prompts=dict(prompts), device="cpu")
+            plain = [model.encode("river", prompt=prompt) for prompt in (query, document)]
+            used = [model.encode_query("river"), model.encode_document("river")]
+            for one, other in zip(plain, used, strict=True):
+                assert one.to_dense().equal(other.to_dense())
 
     def test_an_empty_prompt_for_documents_is_one(self, checkpoint, tmp_path):
         prompts = {"query": "find ", "document": "", "passage": "text "}
@@ -277,6 +284,31 @@ class TestRefusals:
             CheckpointError, match=r"'no/such' is no folder here, and cannot be had"
         ):
             read_checkpoint("no/such")
+
+    def test_a_gated_checkpoint_says_where_to_accept_its_terms(self, monkeypatch, tmp_path):
+        class Hub(BaseHTTPRequestHandler):
+            """The hub's answer to those who have not accepted."""
+
+            def do_GET(self):
+                self.send_response(403)
+                self.send_header("X-Error-Code", "GatedRepo")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_HEAD = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        with HTTPServer(("127.0.0.1", 0), Hub) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            constants = huggingface_hub.constants
+            monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+            monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+            with pytest.raises(CheckpointError, match=r"(?s)cannot be had.*If it is gated, accept"):
+                read_checkpoint("naver/splade-v3")
+            server.shutdown()
 
     @pytest.mark.parametrize("name", ["runs/splade--v2", "runs/splade..v2", "runs/" + 97 * "x"])
     def test_what_can_be_no_hub_id(self, name, tmp_path, monkeypatch):

@@ -300,7 +300,7 @@ class TestFailure:
         wrong_bias(shift)
 
         with pytest.raises(
-            FidelityError, match=r"differ from torch by up to .*Nothing was written"
+            FidelityError, match=r"differ from torch, float32 by up to .*Nothing was written"
         ):
             export_checkpoint(checkpoint("bert"), tmp_path / "out")
 

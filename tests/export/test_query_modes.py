@@ -221,6 +221,43 @@ def test_a_table_may_be_named_by_its_settings(routed, tmp_path):
     assert read_checkpoint(folder).query_weights.sum() == 3
 
 
+def test_a_table_of_its_own_counts_before_one_that_lies_about(routed, tmp_path):
+    folder = tmp_path / "older"
+    shutil.copytree(routed("idf"), folder)
+    (folder / "idf.json").write_text('{"cat": 2.0, "mat": 1.0}')
+
+    expected = read_checkpoint(routed("idf")).query_weights
+    assert np.array_equal(read_checkpoint(folder).query_weights, expected)
+
+
+def test_a_tables_own_tokenizer_is_kept(routed, tmp_path):
+    folder = tmp_path / "cased"
+    shutil.copytree(routed("idf"), folder)
+    (table,) = folder.glob("query_0_*")
+    rules = json.loads((table / "tokenizer.json").read_text())
+    rules["normalizer"] = {"type": "Prepend", "prepend": "the "}
+    (table / "tokenizer.json").write_text(json.dumps(rules))
+    export_checkpoint(folder, tmp_path / "out")
+    encoder = Encoder.load(tmp_path / "out")
+
+    ids = encoder.query_words("cat")
+    assert [word for word, _ in ids] != [word for word, _ in encoder.document_words("cat")]
+    theirs = SparseEncoder(str(folder), device="cpu").encode_query(["cat"]).to_dense().numpy()
+    assert np.abs(dense(encoder.encode_queries(["cat"])) - theirs).max() < 1e-4
+
+
+def test_encoders_whose_terms_differ_are_refused(routed, tmp_path):
+    folder = tmp_path / "swapped"
+    shutil.copytree(routed("separate"), folder)
+    (encoder,) = folder.glob("query_0_*")
+    text = (encoder / "tokenizer.json").read_text()
+    text = text.replace('"cat"', '"#"').replace('"mat"', '"cat"').replace('"#"', '"mat"')
+    (encoder / "tokenizer.json").write_text(text)
+
+    with pytest.raises(CheckpointError, match="another vocabulary"):
+        read_checkpoint(folder)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -108,6 +108,19 @@ def test_a_checkpoint_that_is_not_the_recipes_is_refused(checkpoint, change):
         recipe.apply(read_checkpoint(checkpoint("bert")))
 
 
+def test_a_folder_is_read_by_the_recipe_that_is_named(checkpoint, tmp_path, capsys):
+    source = "opensearch-project/opensearch-neural-sparse-encoding-v1"
+    arguments = [str(checkpoint("bert")), "-o", str(tmp_path / "out"), "--recipe", source]
+    assert main(arguments) == 0
+    encoder = Encoder.load(tmp_path / "out")
+
+    assert encoder.description.document.special_tokens == "zero_dims"
+    special = {"[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"}
+    assert not special & set(encoder.decode(encoder.encode_document("the cat 日")))
+    assert main([*arguments[:-1], "some/other"]) == 1
+    assert "no recipe for 'some/other'" in capsys.readouterr().err
+
+
 @pytest.mark.online
 @pytest.mark.parametrize("recipe", GOLDEN, ids=lambda recipe: recipe.source)
 def test_a_checkpoint_from_the_hub_gives_the_published_impacts(recipe, tmp_path):

@@ -1,7 +1,9 @@
 """Vectors written for others and read back: the same ids, the same weights to the bit."""
 
 import gzip
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -228,6 +230,10 @@ def forged(**changes):
         {"ids": np.array(["one"])},
         {"ids": np.array([1.5, 2.5])},
         {"ids": np.array([object(), None])},
+        {"ids": np.array("one")},
+        {"format": np.array(5)},
+        {"shape": np.array([2 * VOCAB])},
+        {"indptr": None, "format": np.array(b"coo"), "row": np.array([0, 1]), "col": np.array([0])},
     ],
 )
 def test_a_matrix_that_is_none_is_refused(tmp_path, changes):
@@ -245,6 +251,31 @@ def test_garbage_is_no_matrix(tmp_path, content):
         read(tmp_path / "v.npz")
     with pytest.raises(InputError, match=r"csc\.index\.npz does not hold"):
         read(tmp_path)
+
+
+def test_an_array_that_claims_more_than_there_is_is_refused(tmp_path):
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<f8", "fortran_order": False, "shape": (10**14,)}
+    )
+    with zipfile.ZipFile(tmp_path / "v.npz", "w") as packed:
+        for name in ("indices", "indptr", "format", "shape", "data"):
+            packed.writestr(f"{name}.npy", head.getvalue())
+    with pytest.raises(InputError, match="does not hold the arrays"):
+        read(tmp_path / "v.npz")
+
+    np.save(tmp_path / "v.npy", np.ones(3))
+    (tmp_path / "v.npy").rename(tmp_path / "v.npz")
+    with pytest.raises(InputError, match="does not hold the arrays"):
+        read(tmp_path / "v.npz")
+
+
+def test_a_file_that_would_fill_the_memory_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr("spladelet.exchange._MAX_BYTES", 1000)
+    write_npz(index_of([{0: 1.0}] * 100), tmp_path / "v.npz")
+
+    with pytest.raises(InputError, match="unpacks to"):
+        read(tmp_path / "v.npz")
 
 
 def test_a_splade_index_that_lacks_texts_is_refused(tmp_path):

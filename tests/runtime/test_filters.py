@@ -218,6 +218,7 @@ def test_nothing_is_allowed_by_no_ids_and_no_alternatives():
         ({"year": {"lt": math.inf}}, "expected a finite one"),
         ({"a\0": 1}, "NUL"),
         ({1: 1}, "expected a name"),
+        ({5: {"exists": True}}, "expected a name"),
     ],
 )
 def test_conditions_that_cannot_be_understood_are_refused(where, message):
@@ -228,6 +229,8 @@ def test_conditions_that_cannot_be_understood_are_refused(where, message):
 def test_ids_as_one_text_are_refused():
     with pytest.raises(InputError, match=r"expected several, as in \['d0'\]"):
         index_of({}).search(QUERY, ids="d0")
+    with pytest.raises(InputError, match="expected each to be a str"):
+        index_of({}).search(QUERY, ids=[["d0"]])
 
 
 @pytest.mark.parametrize(
@@ -241,6 +244,8 @@ def test_ids_as_one_text_are_refused():
         ({"a\0b": 1}, "NUL"),
         ("text", "expected a mapping"),
         ({"n": b"bytes"}, "type bytes"),
+        ({"n": 10**40}, "not far beyond"),
+        (None, "expected a mapping"),
     ],
 )
 def test_metadata_that_cannot_be_kept_is_refused(fields, message):

@@ -1,5 +1,6 @@
 """The index: exact search in memory and on disk, in a fixed order, for vectors of one model."""
 
+import mmap
 import os
 
 import numpy as np
@@ -155,11 +156,11 @@ def test_one_str_is_no_list_of_documents():
 
 @pytest.mark.parametrize("number", [-1, 2])
 def test_a_document_number_out_of_range_is_refused(number):
-    with pytest.raises(InputError, match=f"{number} is not between 0 and 1"):
+    with pytest.raises(InputError, match=f"there is no document number {number}: the index has 2"):
         Index.build(vectors([{}, {}])).document(number)
 
 
-@given(CORPORA, st.lists(MAPPINGS, max_size=8), st.sampled_from([None, 1, 2, 7]))
+@given(CORPORA, st.lists(MAPPINGS, max_size=8), st.sampled_from([1, 2, 7]))
 @settings(max_examples=30)
 def test_search_many_is_search_for_each_on_any_number_of_threads(corpus, queries, threads):
     index = Index.build(vectors(corpus))
@@ -199,7 +200,9 @@ def test_an_opened_index_stays_on_disk(tmp_path):
     postings = segment.postings
 
     for array in (postings.offsets, postings.numbers, postings.impacts):
-        assert isinstance(array.base, np.memmap)
+        while isinstance(array, np.ndarray):
+            array = array.base
+        assert isinstance(array, mmap.mmap)
 
 
 def state(folder):

@@ -129,6 +129,18 @@ def test_whatever_byte_flips_nothing_else_is_answered_and_the_file_is_named(fold
     assert all(path.name in complaint for complaint in complaints)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_damage_is_not_saved_as_if_it_were_sound(folder, tmp_path, name):
+    path = the_segment(folder) / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(IndexFormatError, match=name):
+        Index.open(folder).save(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "values"),
     [
@@ -258,6 +270,7 @@ def test_a_pickled_array_is_refused_unread(folder, forge_array, tmp_path):
         ("metadata_key_offsets.npy", [0, 6, 3, 0]),
         ("metadata_key_offsets.npy", [0]),
         ("metadata_offsets.npy", [0, 1, 2, 4]),
+        ("metadata_offsets.npy", []),
         ("metadata_numbers.npy", [0, 1, 3]),
         ("metadata_numbers.npy", [0, 1, -1]),
     ],

@@ -1,35 +1,45 @@
 """Texts longer than the model reads: merged window by window, or split into passages."""
 
+import json
+import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from spladelet import Document, Encoder, Index
-from spladelet.bundle import Semantics
+from spladelet.bundle import DESCRIPTION, Description, Semantics
 from spladelet.encoder import TruncationWarning
 from spladelet.errors import InputError
+from spladelet.models import find_bundle
 
 WORDS = "rivers carry water to the sea and bread needs flour salt yeast time heat".split()
 LIMIT = 16
 
 
-@pytest.fixture(scope="module")
-def short(tmp_path_factory):
+PROMPTS = {"plain": "", "prompted": "about the river "}
+
+
+def encoder_of(folder, prompt=""):
     """Return an encoder that reads 16 tokens of a document, 14 of them its own."""
-    import shutil
-    from dataclasses import replace
-
-    from spladelet.bundle import DESCRIPTION, Description
-    from spladelet.models import find_bundle
-
-    folder = tmp_path_factory.mktemp("short") / "bundle"
     shutil.copytree(find_bundle(None).folder, folder)
     path = folder / DESCRIPTION
     described = Description.from_json(path.read_text(), str(path))
-    semantics = Semantics(max_length=LIMIT)
+    semantics = Semantics(max_length=LIMIT, prompt=prompt)
     path.write_text(replace(described, query=semantics, document=semantics).to_json())
     return Encoder.load(folder)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    return encoder_of(tmp_path_factory.mktemp("short") / "bundle")
+
+
+def dense(vector):
+    row = np.zeros(vector.vocab_size, np.float32)
+    row[vector.term_ids] = vector.weights
+    return row
 
 
 def highest(vectors):
@@ -45,9 +55,7 @@ def test_a_long_text_has_the_highest_weight_of_its_windows(short, overlap):
     windows = [" ".join(words[start : start + LIMIT - 2]) for start in starts]
 
     expected = highest(short.encode_documents(windows))
-    found = np.zeros_like(expected)
-    found[vector.term_ids] = vector.weights
-    assert np.array_equal(found, expected)
+    assert np.array_equal(dense(vector), expected)
 
 
 def test_short_and_long_texts_mix_and_none_is_cut(short):
@@ -74,10 +82,17 @@ def test_passages_fit_and_cover_the_text(short, title):
     assert "".join(p.text for p in passages).replace(" ", "") == "".join(words)
     assert [p.id for p in passages] == [f"d#{n}" for n in range(len(passages))]
     assert passages[2].metadata == {"year": 2020, "document": "d", "passage": 2}
-    if len(title) < 40:
-        vectors = short.encode_documents(passages)
-        assert vectors.truncated == ()
-    assert all(p.title == title for p in passages)
+    assert short.encode_documents(passages).truncated == ()
+    assert all(title.startswith(p.title) for p in passages)
+    assert len(title) > 40 or passages[0].title == title
+
+
+def test_a_title_that_leaves_no_room_is_cut(short):
+    (passage,) = short.split(Document("d", "bread and salt", "heat " * 20), overlap=4)
+
+    assert passage.id == "d#0"
+    assert passage.title == " ".join(["heat"] * 8)
+    assert short.encode_documents([passage]).truncated == ()
 
 
 def test_neighbouring_passages_overlap(short):
@@ -101,6 +116,17 @@ def test_windows_must_move_on(short, overlap):
         short.split(Document("d", "text"), overlap=overlap)
 
 
+def test_each_window_has_the_prompt(tmp_path):
+    plain, prompted = (encoder_of(tmp_path / name, prompt) for name, prompt in PROMPTS.items())
+    words = WORDS * 2
+    room = LIMIT - 2 - 3  # "about the river" takes three
+    windows = [" ".join(words[i : i + room]) for i in range(0, len(words), room)]
+
+    (found,) = prompted.encode_documents([" ".join(words)], overlap=0)
+    expected = highest(plain.encode_documents([f"{PROMPTS['prompted']}{w}" for w in windows]))
+    assert np.array_equal(dense(found), expected)
+
+
 def test_the_command_splits_and_merges(tmp_path, capsys):
     from spladelet.cli import main
 
@@ -117,3 +143,28 @@ def test_the_command_splits_and_merges(tmp_path, capsys):
         assert ("dough" in capsys.readouterr().out) == (way != "cut")
     assert (counts["cut"], counts["merge"]) == (1, 1)
     assert counts["split"] > 1
+
+
+def test_replacing_a_split_document_leaves_none_of_its_passages(tmp_path, capsys):
+    from spladelet.cli import main
+
+    file, folder = str(tmp_path / "documents.jsonl"), str(tmp_path / "index")
+
+    def ids_after(command, sentences):
+        """Index d, of so many sentences, and another document whose id looks like a passage."""
+        texts = {
+            "d": "Rivers carry water to the sea. " * sentences,
+            "d#0": "Yeast makes dough rise.",
+        }
+        lines = [json.dumps({"id": i, "text": text}) for i, text in texts.items()]
+        (tmp_path / "documents.jsonl").write_text("\n".join(lines[: 2 if sentences == 5 else 1]))
+        assert main([*command, "--long-texts", "split"]) == 0
+        index = Index.open(folder)
+        return sorted(index.document(n).id for n in range(len(index)))
+
+    replace = ["add", folder, file, "--replace"]
+    assert ids_after(["index", file, "-o", folder], 300) == ["d#0", "d#1", "d#2", "d#3", "d#4"]
+    assert ids_after(replace, 120) == ["d#0", "d#1"]
+    assert ids_after(replace, 5) == ["d", "d#0"]
+    assert ids_after(replace, 4) == ["d", "d#0"]
+    capsys.readouterr()

@@ -246,6 +246,33 @@ def test_ids_are_several(folder):
         opened.delete("abc")
 
 
+def test_documents_are_deleted_if_their_metadata_fit(tmp_path):
+    documents = [Document(f"d{n}", "", "", {"year": 2020 + n}) for n in range(4)]
+    vectors = vectors_of([{1: 1.0}] * 2)
+    with IndexWriter(tmp_path / "index") as opened:
+        opened.add(vectors, documents[:2])
+        opened.commit()
+        opened.add(vectors, documents[2:])
+
+        assert (
+            opened.delete([d.id for d in documents], where={"year": {"gt": 2020, "lt": 2023}}) == 2
+        )
+    assert ids_in(Index.open(tmp_path / "index")) == ["d0", "d3"]
+
+
+def test_a_reader_goes_on_when_all_it_opened_is_gone(folder):
+    reader = Index.open(folder)
+    reader.save(folder)
+    with IndexWriter(folder) as opened:
+        opened.delete(["a"])
+        opened.compact()
+
+    query = SparseVector([1], [1.0], VOCAB, MODEL)
+    assert len(reader.search(query, ids=["a", "b"], where={"n": {"exists": False}})) == 2
+    assert reader.find("a") == 0
+    assert len(reader.vectors()) == 3
+
+
 def test_a_closed_writer_says_so(folder):
     opened = IndexWriter(folder)
     opened.close()
