@@ -496,7 +496,8 @@ read_and_write(sys.argv[1])
     shutil.copytree(folder, writable)
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    parents = [*folder.parents][:3]
+    top = Path(tempfile.gettempdir())
+    parents = [parent for parent in folder.parents if top in parent.parents]
     modes = [parent.stat().st_mode for parent in parents]
     for parent in parents:
         parent.chmod(0o755)
