@@ -21,6 +21,8 @@ _CHUNK = 1024
 _MANY_CHUNKS = 0.25
 # With fewer documents than these, loading scipy (a quarter of a second) does not pay.
 FEW = 8192
+# The compiled loops count in int32.
+_LARGEST = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,17 @@ class _Workspace(threading.local):
     """Memory that a thread uses again and again: fresh one costs more than many a sum."""
 
     def __init__(self) -> None:
-        self._scores = np.empty(0, np.float32)
-        self.column = np.zeros(2, np.int32)  # the offsets of a matrix of one column
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def array(self, name: str, size: int, dtype: "np.typing.DTypeLike") -> NDArray[Any]:
+        """Return an array that holds anything."""
+        found = self._arrays.get(name)
+        if found is None or len(found) < size:
+            found = self._arrays[name] = np.empty(size + size // 2, dtype)
+        return found[:size]
 
     def zeros(self, size: int) -> NDArray[np.float32]:
-        if len(self._scores) < size:
-            self._scores = np.empty(size, np.float32)
-        scores = self._scores[:size]
+        scores: NDArray[np.float32] = self.array("scores", size, np.float32)
         scores.fill(0)
         return scores
 
@@ -101,20 +107,16 @@ def score(
     """
     scores = _workspace.zeros(postings.documents)
     factors = weights * postings.scales[places]
+    starts, ends = postings.offsets[places], postings.offsets[places + 1]
     few = postings.documents < FEW and "scipy.sparse" not in sys.modules
-    kernel = None if few else _compiled_kernel()
-    starts, ends = postings.offsets[places].tolist(), postings.offsets[places + 1].tolist()
-    documents, column = postings.documents, _workspace.column
-    is_exact = postings.impacts.dtype == np.float32
-    for start, end, factor in zip(starts, ends, factors[:, None], strict=True):
-        numbers, impacts = postings.numbers[start:end], postings.impacts[start:end]
-        if not is_exact:
-            impacts = impacts.astype(np.float32)
-        if kernel is None:  # about three times slower
-            scores[numbers] += impacts * factor
-        else:
-            column[1] = end - start
-            kernel(documents, 1, column, numbers, impacts, factor, scores)
+    kernels = None if few or postings.offsets[-1] > _LARGEST else _compiled_kernels()
+    if kernels is not None:
+        kernels.add(postings, (starts, ends), factors, scores)
+        return scores
+    spans = zip(starts.tolist(), ends.tolist(), factors, strict=True)
+    for start, end, factor in spans:  # about three times slower
+        impacts = postings.impacts[start:end].astype(np.float32, copy=False)
+        scores[postings.numbers[start:end]] += impacts * factor
     return scores
 
 
@@ -186,22 +188,74 @@ def top_k(scores: NDArray[np.float32], k: int, above: float = 0.0) -> NDArray[np
     return candidates[best]
 
 
-@cache
-def _compiled_kernel() -> Callable[..., None] | None:
-    """Return scipy's y += A @ x for CSC, or None where there is none or it has changed.
+@dataclass(frozen=True, slots=True)
+class _Kernels:
+    """scipy's compiled loops, private to it, that make a sum of posting lists in two calls.
 
-    The kernel is private to scipy: it is tried on a small case first, which also refuses one that
-    rounds once for product and sum, for its scores would not be the same as numpy's.
+    Attributes:
+        gather: Copies some rows of a CSR matrix, here posting lists, one after another.
+        multiply: y += A @ x for CSC, here scores += lists times factors, list by list.
     """
+
+    gather: Callable[..., None]
+    multiply: Callable[..., None]
+
+    def add(
+        self,
+        postings: Postings,
+        spans: tuple[NDArray[np.int64], NDArray[np.int64]],
+        factors: NDArray[np.float32],
+        scores: NDArray[np.float32],
+    ) -> None:
+        """Add lists times factors to scores, in the lists' order.
+
+        Args:
+            postings: Where the lists are.
+            spans: Where each begins and ends, int64[lists] both.
+            factors: float32[lists].
+            scores: float32[documents].
+        """
+        count = len(factors)
+        ends = np.zeros(count + 1, np.int32)
+        np.cumsum(spans[1] - spans[0], out=ends[1:])
+        total = int(ends[-1])
+        # Every other row of a matrix whose rows between are what lies between the lists.
+        rows = np.arange(0, 2 * count, 2, dtype=np.int32)
+        offsets = np.stack(spans, axis=1).astype(np.int32).ravel()
+        impacts = postings.impacts
+        if impacts.dtype == np.float16:  # which scipy has not
+            impacts = impacts.view(np.uint16)
+        numbers = _workspace.array("numbers", total, np.int32)
+        gathered = _workspace.array(impacts.dtype.name, total, impacts.dtype)
+        self.gather(count, rows, offsets, postings.numbers, impacts, numbers, gathered)
+        weights = gathered.view(postings.impacts.dtype).astype(np.float32, copy=False)
+        self.multiply(len(scores), count, ends, numbers, weights, factors, scores)
+
+
+@cache
+def _compiled_kernels() -> _Kernels | None:
+    """Return scipy's loops, or None where there are none or they have changed.
+
+    They are tried on a small case first, which also refuses a product that rounds once for
+    multiplying and adding, for its scores would not be the same as numpy's.
+    """
+    near_one = np.float32(1 + 2.0**-12)
+    scores = np.array([1, 1, -1 - 2.0**-11], np.float32)
+    lists = Postings(
+        np.arange(2, dtype=np.int32),
+        np.array([0, 1, 3]),
+        np.array([1, 0, 2], np.int32),
+        np.array([5, 2, near_one], np.float32),
+        np.ones(2, np.float32),
+        np.zeros(2, np.float32),
+        3,
+    )
     try:
         from scipy.sparse import _sparsetools
 
-        kernel: Callable[..., None] = _sparsetools.csc_matvec
-        near_one = np.float32(1 + 2.0**-12)
-        result = np.array([1, 1, -1 - 2.0**-11], np.float32)
-        columns, numbers = np.array([0, 2], np.int32), np.array([0, 2], np.int32)
-        values = np.array([2, near_one], np.float32)
-        kernel(3, 1, columns, numbers, values, np.array([near_one]), result)
+        found = _Kernels(_sparsetools.csr_row_index, _sparsetools.csc_matvec)
+        second = (np.array([1]), np.array([3]))
+        found.add(lists, second, np.array([near_one]), scores)
     except (ImportError, AttributeError, TypeError, ValueError):
         return None
-    return kernel if result.tolist() == [3 + 2.0**-11, 1, 0] else None
+    return found if scores.tolist() == [3 + 2.0**-11, 1, 0] else None

@@ -48,7 +48,7 @@ def score_of(lists, terms, weights):
 def way(request, monkeypatch):
     """Score by scipy's kernel, or by numpy alone."""
     if request.param == "numpy":
-        monkeypatch.setattr(ranking, "_compiled_kernel", lambda: None)
+        monkeypatch.setattr(ranking, "_compiled_kernels", lambda: None)
     return request.param
 
 
@@ -80,7 +80,7 @@ def test_scores_are_the_same_with_scipy_and_without(problem):
 
     with pytest.MonkeyPatch.context() as patch:
         compiled = score_of(lists, terms, weights)
-        patch.setattr(ranking, "_compiled_kernel", lambda: None)
+        patch.setattr(ranking, "_compiled_kernels", lambda: None)
         plain = score_of(lists, terms, weights)
 
     assert compiled.dtype == plain.dtype == np.float32
@@ -116,7 +116,7 @@ def test_posting_lists_beyond_32_bits_are_found():
 
 def test_the_compiled_way_exists_in_this_scipy():
     # Else the comparison above compares numpy's way with itself.
-    assert ranking._compiled_kernel() is not None
+    assert ranking._compiled_kernels() is not None
 
 
 def test_read_only_posting_lists_are_scored(way):
