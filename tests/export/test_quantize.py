@@ -27,7 +27,7 @@ from spladelet_export.trunk import export_trunk, load_model
 
 ANY = Limits(overlap=0.0, ndcg_ratio=0.0)
 TEXTS = [text for text in built_in_texts() if text.strip()][:40]
-KINDS = ("bert", "distilbert", "bert-sum")
+KINDS = ("bert", "distilbert", "bert-sum", "bert-max-twice", "distilbert-prompt")
 
 
 @pytest.fixture(scope="session")

@@ -97,7 +97,7 @@ def test_both_sides_are_those_of_sentence_transformers(
         assert_parity(encoder, side, theirs, texts)
 
 
-@pytest.mark.parametrize("mode", ["idf", "separate", "lexical"])
+@pytest.mark.parametrize("mode", MODES)
 def test_int8_keeps_the_query_side(mode, routed, exported, tmp_path, varied_texts):
     texts = varied_texts[20:50]
     export_checkpoint(routed(mode), tmp_path / "int8", int8=Int8(texts, limits=ANY))
@@ -105,8 +105,8 @@ def test_int8_keeps_the_query_side(mode, routed, exported, tmp_path, varied_text
 
     difference = np.abs(dense(ours.encode_queries(texts)) - dense(exact.encode_queries(texts)))
     assert difference.sum() < 0.1 * dense(exact.encode_queries(texts)).sum()
-    if mode != "lexical":  # these have no part in the documents' graph
-        assert not difference.any()
+    # Only these two take the documents' graph.
+    assert difference.any() == (mode in ("same", "lexical"))
 
 
 @pytest.mark.parametrize("mode", ["idf", "bow"])
@@ -208,6 +208,18 @@ def test_opensearchs_tables_are_read_and_special_tokens_left_out(form, edited, t
     document = encoder.decode(encoder.encode_document("the cat 日"))
     assert document
     assert not {"[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"} & set(document)
+
+
+def test_documents_for_opensearch_are_the_librarys_without_special_terms(
+    checkpoint, edited, tmp_path, varied_texts, assert_parity
+):
+    texts = varied_texts[::4]
+    export_checkpoint(edited("bert", {"idf.json": '{"cat": 1.5, "the": 0.5}'}), tmp_path / "out")
+    model = SparseEncoder(str(checkpoint("bert")), device="cpu")
+    theirs = model.encode_document(texts, convert_to_sparse_tensor=False).numpy()
+
+    theirs[:, model.tokenizer.all_special_ids] = 0
+    assert_parity(Encoder.load(tmp_path / "out"), "document", theirs, texts)
 
 
 def test_a_table_may_be_named_by_its_settings(routed, tmp_path):
