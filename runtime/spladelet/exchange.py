@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelet.atomic import replacing
-from spladelet.documents import Document, json_object, read_lines, to_document, to_record
+from spladelet.documents import Document, json_object, read_lines, to_document, to_line
 from spladelet.errors import InputError, RecordError
 from spladelet.index import Index
 from spladelet.vector import SparseVector, SparseVectors
@@ -134,8 +134,7 @@ def _fill_splade_index(index: Index, folder: Path, term_ids: Mapping[str, int]) 
     starts = [0]
     with (folder / _CORPUS).open("wb") as file:
         for document in documents:
-            line = json.dumps(to_record(document)) + "\n"
-            starts.append(starts[-1] + file.write(line.encode()))
+            starts.append(starts[-1] + file.write(to_line(document)))
     parameters = {"dtype": "float32", "int_dtype": "int32", "num_docs": len(documents)}
     parameters |= {"version": "0.2.0", "backend": "numpy"}
     for name, value in (

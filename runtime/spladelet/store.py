@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 
 from spladelet import integrity
 from spladelet.bundle import FileEntry
-from spladelet.documents import Document, to_record
+from spladelet.documents import Document, to_line
 from spladelet.errors import (
     IndexFormatError,
     IndexLockedError,
@@ -315,7 +315,7 @@ def write_documents(
     offsets, crcs = [0], []
     with path.open("wb") as file:
         for document in documents:
-            line = f"{json.dumps(to_record(document))}\n".encode()
+            line = to_line(document)
             offsets.append(offsets[-1] + file.write(line))
             crcs.append(zlib.crc32(line))
         _sync(file)

@@ -205,7 +205,7 @@ class IndexWriter:
         self._check_model(vectors)
         check_ids(documents)
         ids = [document.id for document in documents]
-        hashes = hash_ids(ids)
+        hashes = hash_ids(ids if self._parts else ())
         if replacing:
             self._delete(ids, hashes)
         elif known := self._known(ids, hashes):

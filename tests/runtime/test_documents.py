@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spladelet import Document, read_documents
+from spladelet.documents import to_document, to_line, to_record
 from spladelet.errors import InputError, RecordError
 
 # What a line of plain text cannot hold, or loses at its ends, is left out.
@@ -201,3 +202,12 @@ def test_a_broken_gzip_is_refused(write, damage):
 )
 def test_content_joins_title_and_text(title, text, content):
     assert Document("1", text, title).content == content
+
+
+NAMES = st.text(st.characters(exclude_characters="\0"))
+
+
+@given(st.builds(Document, st.text(), st.text(), st.text(), st.dictionaries(NAMES, st.text())))
+def test_a_line_is_the_json_of_the_record(document):
+    assert to_line(document) == f"{json.dumps(to_record(document))}\n".encode()
+    assert to_document(json.loads(to_line(document)), 1, "here") == document
