@@ -66,12 +66,6 @@ def encode_short() -> str:
     return f"{markdown_table(header, rows)}\n\n{_machine(result)}"
 
 
-def encode_full() -> str:
-    """Every figure, with the ratios."""
-    result = _result("encode")
-    return f"{encode.table(result)}\n\n{_machine(result)}"
-
-
 def index_short() -> str:
     """Ours and the peers on the largest set that all of them have."""
     result = _result("index")
@@ -92,28 +86,10 @@ def index_short() -> str:
     return f"{markdown_table([title, *header], rows)}\n\n{_machine(result)}"
 
 
-def index_full() -> str:
-    """Every set and system."""
-    result = _result("index")
-    return f"{index.table(result)}\n\n{_machine(result)}"
-
-
-def containers_full() -> str:
-    """Both containers."""
-    result = _result("containers")
-    return f"{containers.table(result)}\n\n{_machine(result)}"
-
-
-def quality_full() -> str:
-    """Every collection."""
-    result = _result("quality")
-    return f"{quality.table(result)}\n\n{_machine(result)}"
-
-
-def int8_full() -> str:
-    """Every collection, and all together."""
-    result = _result("int8")
-    return f"{int8.table(result)}\n\n{_machine(result)}"
+def full(name: str, draw: Callable[[dict[str, Any]], str]) -> str:
+    """Draw all that a script measured."""
+    result = _result(name)
+    return f"{draw(result)}\n\n{_machine(result)}"
 
 
 def _result(name: str) -> dict[str, Any]:
@@ -132,13 +108,13 @@ def _machine(result: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "quality": quality_full,
-    "int8": int8_full,
+    "quality": lambda: full("quality", quality.table),
+    "int8": lambda: full("int8", int8.table),
     "encode": encode_short,
-    "encode-full": encode_full,
+    "encode-full": lambda: full("encode", encode.table),
     "index": index_short,
-    "index-full": index_full,
-    "containers": containers_full,
+    "index-full": lambda: full("index", index.table),
+    "containers": lambda: full("containers", containers.table),
 }
 
 if __name__ == "__main__":

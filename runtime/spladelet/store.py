@@ -23,7 +23,6 @@ damaged is found when it is first used, see `integrity`.
 """
 
 import errno
-import io
 import json
 import os
 import re
@@ -40,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelet import integrity
+from spladelet.arrays import map_file, read_array
 from spladelet.bundle import FileEntry
 from spladelet.documents import Document, to_line
 from spladelet.errors import (
@@ -58,7 +58,6 @@ _GENERATION = re.compile(r"generation-(\d+)\.json")
 _ASIDE = re.compile(r"generation-\d+-[0-9a-f]{16}\.tmp")
 _LOCK = "writer.lock"  # of Windows only: elsewhere the folder itself is locked
 _ATTEMPTS = 5
-_LONGEST_HEAD = 1024  # bytes of a .npy file before its numbers; ours have 128
 
 _BY_TERM = ("scales", "errors", "numbers_crc", "impacts_crc")
 # What every search depends on; the rest when it is used.
@@ -343,15 +342,17 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
                 "changed. Build the index again."
             )
     types = {**FILES, "impacts.npy": impact_type(manifest.weights)}
-    contents = {name: _map(path / name, file.size) for name, file in entry.files.items()}
+    contents = {name: map_file(path / name, file.size) for name, file in entry.files.items()}
     load = {
-        name: _array(contents[name], path / name, dtype) for name, dtype in types.items() if dtype
+        name: read_array(contents[name], path / name, dtype)
+        for name, dtype in types.items()
+        if dtype
     }
     crcs = (load[f"{name}_crc.npy"] for name in _CHECKED_IN_PARTS)
     checks = Checks(path, entry, contents, *crcs)
     deleted = np.empty(0, np.int32)
     for name in entry.files.keys() - FILES.keys():
-        deleted = _array(contents[name], path / name, np.int32)
+        deleted = read_array(contents[name], path / name, np.int32)
         checks.files(name)
     checks.files(*_CHECKED_AT_ONCE)
     postings = Postings(
@@ -367,16 +368,33 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
     metadata = MetadataTable(*(load[name] for name in METADATA_FILES))
     offsets = load["document_offsets.npy"]
     lines = contents["documents.jsonl"]
-    terms = postings.terms
+    documents = StoredDocuments(lines.data, offsets, checks, path / "documents.jsonl")
+    segment = Segment(postings, documents, ids, metadata, deleted, checks)
+    by_term = all(len(load[f"{name}.npy"]) == len(postings.terms) for name in _BY_TERM)
+    by_document = len(load["documents_crc.npy"]) == len(offsets) - 1 == entry.documents
     consistent = (
-        _ascends(terms, manifest.vocab_size)
-        and len(postings.offsets) == len(terms) + 1
-        and all(len(load[f"{name}.npy"]) == len(terms) for name in _BY_TERM)
+        by_term
+        and by_document
+        and _partitions(offsets, len(lines))
+        and _fits(segment, entry, manifest.vocab_size)
+    )
+    if not consistent:
+        checks.files(*entry.files)  # names the one that was damaged
+        raise IndexFormatError(
+            f"{path} does not hold what the manifest says ({entry.documents} documents, "
+            f"{entry.postings} postings over {manifest.vocab_size} terms). Build the index again."
+        )
+    return segment
+
+
+def _fits(segment: Segment, entry: SegmentEntry, vocab_size: int) -> bool:
+    """Say whether a segment's arrays fit each other and the manifest."""
+    postings, ids, metadata = segment.postings, segment.ids, segment.metadata
+    return bool(
+        _ascends(postings.terms, vocab_size)
+        and len(postings.offsets) == len(postings.terms) + 1
         and _partitions(postings.offsets, entry.postings)
         and len(postings.numbers) == len(postings.impacts) == entry.postings
-        and len(offsets) == entry.documents + 1
-        and len(load["documents_crc.npy"]) == entry.documents
-        and _partitions(offsets, len(lines))
         and len(ids.hashes) == len(ids.numbers) == entry.documents
         and _are_below(ids.numbers, entry.documents)
         and len(metadata.offsets) == len(metadata.key_offsets)
@@ -386,17 +404,9 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
         and np.isfinite(postings.scales).all()
         and (postings.scales > 0).all()
         and (postings.errors >= 0).all()
-        and len(deleted) == entry.deleted
-        and _ascends(deleted, entry.documents)
+        and len(segment.deleted) == entry.deleted
+        and _ascends(segment.deleted, entry.documents)
     )
-    if not consistent:
-        checks.files(*entry.files)  # names the one that was damaged
-        raise IndexFormatError(
-            f"{path} does not hold what the manifest says ({entry.documents} documents, "
-            f"{entry.postings} postings over {manifest.vocab_size} terms). Build the index again."
-        )
-    documents = StoredDocuments(lines.data, offsets, checks, path / "documents.jsonl")
-    return Segment(postings, documents, ids, metadata, deleted, checks)
 
 
 def _are_below(numbers: NDArray[np.int32], end: int) -> bool:
@@ -415,35 +425,6 @@ def _partitions(offsets: NDArray[np.int64], total: int) -> bool:
     return bool(
         len(offsets) and offsets[0] == 0 and offsets[-1] == total and (np.diff(offsets) >= 0).all()
     )
-
-
-def _map(path: Path, size: int) -> NDArray[np.uint8]:
-    if not size:  # an empty file cannot be mapped
-        return np.empty(0, np.uint8)
-    # Plain views: slicing np.memmap itself costs a microsecond each time.
-    return np.memmap(path, np.uint8, "r").view(np.ndarray)
-
-
-def _array(content: NDArray[np.uint8], path: Path, dtype: type[np.generic]) -> NDArray[Any]:
-    """Return the array in a .npy file of version 1.0; neither pickles nor archives are taken."""
-    head = io.BytesIO(content[:_LONGEST_HEAD].tobytes())
-    try:
-        if np.lib.format.read_magic(head) != (1, 0):
-            raise ValueError("it is of another version than 1.0")
-        shape, _, found = np.lib.format.read_array_header_1_0(head)
-        body = content[head.tell() :]
-        if len(shape) == 1 and len(body) != shape[0] * found.itemsize:
-            raise ValueError(f"it has {len(body)} bytes for {shape[0]} numbers")
-    except Exception as error:  # numpy parses the head as Python, and lets its errors through
-        raise IndexFormatError(
-            f"{path} is no array ({error}): it is damaged. Build the index again."
-        ) from error
-    if found != dtype or len(shape) != 1:
-        raise IndexFormatError(
-            f"{path} holds {found} in {len(shape)} dimensions, expected flat {np.dtype(dtype)}. "
-            "Build the index again."
-        )
-    return body.view(dtype)
 
 
 def _generations(folder: Path) -> list[int]:
