@@ -8,6 +8,7 @@ import gzip
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def read_sources(
         if name == "wordnet":
             if wordnet is None:
                 continue
-            pairs = list(_wordnet_pairs(wordnet, rng))
+            pairs = list(_wordnet_pairs(wordnet, rng))[: entry.get("limit")]
         elif "made_from" in entry:
             pairs = _sentence_pairs(entry["made_from"], folder, recipe, rng)
         else:
@@ -110,24 +111,50 @@ def _cut_sentences(passage: str, rng: random.Random) -> Iterator[tuple[str, str]
 def _wordnet_pairs(folder: Path, rng: random.Random) -> Iterator[tuple[str, str]]:
     """Pair a word, or an example of its use, with the other words and the definition.
 
-    Source: Princeton WordNet 3.0; format in its manual page wndb(5).
+    The most used come first, by WordNet's counts in sense-tagged texts: its long tail is of species
+    and places that nobody asks for.
+
+    Source: Princeton WordNet 3.0; formats in its manual pages wndb(5) and cntlist(5).
     """
+    counts = _sense_counts(folder / "cntlist.rev")
+    used: list[tuple[int, float, str]] = []
     for part in ("noun", "verb", "adj", "adv"):
         for line in (folder / f"data.{part}").read_text(encoding="latin-1").splitlines():
-            if line.startswith("  "):  # the licence
-                continue
-            head, _, gloss = line.partition(" | ")
-            fields = head.split()
-            count = int(fields[3], 16)
-            words = [
-                re.sub(r"\(.*\)", "", w).replace("_", " ") for w in fields[4 : 4 + 2 * count : 2]
-            ]
-            definition = gloss.partition('"')[0].strip(" ;")
-            examples = re.findall(r'"([^"]{12,})"', gloss)
-            if not definition or (len(words) < 2 and not examples):
-                continue
-            if examples and rng.random() < 0.5:
-                yield rng.choice(examples), f"{', '.join(words)}: {definition}"
-            else:
-                word = words.pop(rng.randrange(len(words)))
-                yield word, f"{', '.join(words)}: {definition}" if words else definition
+            if not line.startswith("  "):  # the licence
+                used.append((-sum(counts[s] for s in _senses(line)), rng.random(), line))
+    for *_, line in sorted(used):
+        head, _, gloss = line.partition(" | ")
+        words = [re.sub(r"\(.*\)", "", w).replace("_", " ") for w, _ in _words(head)]
+        definition = gloss.partition('"')[0].strip(" ;")
+        examples = re.findall(r'"([^"]{12,})"', gloss)
+        if not definition or (len(words) < 2 and not examples):
+            continue
+        if examples and rng.random() < 0.5:
+            yield rng.choice(examples), f"{', '.join(words)}: {definition}"
+        else:
+            word = words.pop(rng.randrange(len(words)))
+            yield word, f"{', '.join(words)}: {definition}" if words else definition
+
+
+def _words(line: str) -> list[tuple[str, int]]:
+    fields = line.split()
+    named = fields[4 : 4 + 2 * int(fields[3], 16)]
+    return [(word, int(number, 16)) for word, number in zip(named[::2], named[1::2], strict=True)]
+
+
+_PARTS_OF_SPEECH = {"n": 1, "v": 2, "a": 3, "r": 4, "s": 5}
+
+
+def _senses(line: str) -> Iterator[str]:
+    _, file, part, *_ = line.split(maxsplit=3)
+    for word, number in _words(line):
+        lemma = re.sub(r"\(.*\)", "", word).lower()
+        yield f"{lemma}%{_PARTS_OF_SPEECH[part]}:{file}:{number:02d}"
+
+
+def _sense_counts(file: Path) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for line in file.read_text(encoding="latin-1").splitlines():
+        sense, _, count = line.split()
+        counts[":".join(sense.split(":")[:3])] += int(count)
+    return counts

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from losses import Sparsity, divergence
 from numpy.typing import NDArray
 from pairs import Source, read_sources
 from splade import Splade
@@ -150,6 +151,16 @@ class Run:
             weight_decay=self.settings["weight_decay"],
             fused=True,
         )
+        vocabulary = len(splade.decoder)
+        self.query_terms, self.document_terms = (
+            Sparsity(
+                vocabulary,
+                self.settings[f"{side}_terms"],
+                self.settings[f"{side}_price"],
+                splade.device,
+            )
+            for side in ("query", "document")
+        )
         self._load()
 
     def sit(self, minutes: float) -> None:
@@ -190,14 +201,10 @@ class Run:
         scores = (asked @ found.T).masked_fill(twins, -1e4)
         teacher = teacher.masked_fill(twins, -1e4)
         target = torch.arange(len(queries), device=scores.device)
-        divergence = F.kl_div(
-            F.log_softmax(scores, 1), F.softmax(teacher, 1), reduction="batchmean"
-        )
+        distance = divergence(scores, teacher, settings["temperatures"], settings["passages_too"])
         ramp = min(1.0, (self.step + 1) / settings["flops_warmup"]) ** 2
-        sparsity = settings["query_flops"] * _flops(asked) + settings["document_flops"] * _flops(
-            found
-        )
-        loss = divergence + settings["contrast"] * F.cross_entropy(scores, target) + ramp * sparsity
+        sparsity = self.query_terms.charge(asked) + self.document_terms.charge(found)
+        loss = distance + settings["contrast"] * F.cross_entropy(scores, target) + ramp * sparsity
         self._descend(loss, scale * min(1.0, (self.step + 1) / settings["warmup"]))
         self.step += 1
         if self.step % 25 == 0:
@@ -205,9 +212,12 @@ class Run:
                 kind="step",
                 source=material.source.name,
                 loss=loss.item(),
-                divergence=divergence.item(),
-                query_dims=_dims(asked),
-                document_dims=_dims(found),
+                divergence=distance.item(),
+                sparsity=sparsity.item(),
+                query_dims=self.query_terms.dims,
+                query_price=self.query_terms.price,
+                document_dims=self.document_terms.dims,
+                document_price=self.document_terms.price,
             )
 
     def _descend(self, loss: torch.Tensor, scale: float) -> None:
@@ -248,6 +258,8 @@ class Run:
             "step": self.step,
             "model": self.splade.bert.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "query_terms": self.query_terms.state(),
+            "document_terms": self.document_terms.state(),
         }
         aside = self.folder / "state.tmp"
         torch.save(state, aside)
@@ -259,6 +271,8 @@ class Run:
             state = torch.load(file, weights_only=True, map_location=self.splade.device)
             self.splade.bert.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+            self.query_terms.load(state["query_terms"])
+            self.document_terms.load(state["document_terms"])
             self.step = state["step"]
             self._forget_after(self.step)
         else:
@@ -319,10 +333,6 @@ def _pinned_base(base: Mapping[str, str]) -> Path:
     if found != base["sha256"]:
         raise SystemExit(f"error: {folder} has sha256 {found}; the recipe pins {base['sha256']}.")
     return folder
-
-
-def _flops(weights: torch.Tensor) -> torch.Tensor:
-    return weights.mean(0).square().sum()
 
 
 def _dims(weights: torch.Tensor) -> float:

@@ -181,9 +181,8 @@ def test_sentences_come_out_of_passages(tmp_path):
         assert sentence.strip() in (filler.strip(), claim.strip())
 
 
-def test_wordnet_is_read_by_its_manual(tmp_path):
-    from pairs import _wordnet_pairs
-
+@pytest.fixture
+def wordnet(tmp_path):
     for part in ("noun", "verb", "adj", "adv"):
         (tmp_path / f"data.{part}").write_text("  1 This is the licence.\n")
     (tmp_path / "data.verb").write_text(
@@ -192,9 +191,72 @@ def test_wordnet_is_read_by_its_manual(tmp_path):
         '"it is polite to burp at the table"  \n'
         "00003500 29 v 01 alone 0 000 01 + 02 00 | only a definition  \n"
     )
-    found = {pair for seed in range(20) for pair in _wordnet_pairs(tmp_path, random.Random(seed))}
+    (tmp_path / "cntlist.rev").write_text("burp%2:29:00:: 1 2\n")
+    return tmp_path
+
+
+def test_wordnet_is_read_by_its_manual(wordnet):
+    from pairs import _wordnet_pairs
+
+    found = {pair for seed in range(20) for pair in _wordnet_pairs(wordnet, random.Random(seed))}
     assert found == {
         ("it is polite to burp at the table", "burp, belch out: expel gas"),
         ("burp", "belch out: expel gas"),
         ("belch out", "burp: expel gas"),
     }
+
+
+def test_wordnets_most_used_words_come_first(wordnet):
+    from pairs import _wordnet_pairs
+
+    line = "0000343{0} 00 s 02 {1}(p) 0 {2} 1a 000 | meaning {1}  \n"
+    rows = [line.format(i, *words) for i, words in enumerate(["ab", "cd", "ef"])]
+    (wordnet / "data.adj").write_text("  1 This is the licence.\n" + "".join(rows))
+    (wordnet / "cntlist.rev").write_text(
+        "c%5:00:00:head:01 2 3\nd%5:00:26:head:01 1 4\ne%5:00:00:head:00 1 6\nburp%2:29:00:: 1 2\n"
+    )
+    found = list(_wordnet_pairs(wordnet, random.Random(0)))
+    assert [passage.split()[-1] for _, passage in found] == ["c", "e", "gas", "a"]
+
+
+def test_a_right_best_passage_still_leaves_the_others_order_to_learn():
+    from losses import divergence
+
+    teacher = torch.tensor([[30.0, 10.0, 0.0], [0.0, 30.0, 10.0]])
+    assert divergence(teacher, teacher, [1.0, 3.0], 0.5).item() == pytest.approx(0, abs=1e-6)
+    swapped = torch.tensor([[30.0, 0.0, 10.0], [0.0, 30.0, 10.0]])
+    settled = divergence(swapped, teacher, [1.0], 0.0)
+    assert settled < 1e-5 < 1e-3 < divergence(swapped, teacher, [3.0], 0.0)
+    across = divergence(swapped, teacher, [1.0], 0.5) - settled
+    assert across == pytest.approx(
+        0.5 * divergence(swapped.T, teacher.T, [1.0], 0.0).item(), rel=1e-4
+    )
+
+
+def test_a_subjects_terms_cost_less_than_those_of_every_text():
+    from losses import Sparsity
+
+    terms = Sparsity(4, target=2, price=1.0, device="cpu")
+    for subject in range(60):
+        weights = torch.zeros(3, 4)
+        weights[:, 0] = 1.0  # in every text
+        weights[:, 1 + subject % 3] = 1.0  # in every text of the batch
+        weights.requires_grad_()
+        (slope,) = torch.autograd.grad(terms.charge(weights), weights)
+    assert terms.price == pytest.approx(1.0)  # two terms a text, as asked
+    assert slope[0, 0].item() == pytest.approx(1 / 3, rel=1e-3)
+    assert slope[0, 3].item() == pytest.approx(1 / 9, rel=0.2)
+
+
+def test_the_price_of_a_term_follows_their_number():
+    from losses import Sparsity
+
+    terms, weights = Sparsity(8, target=4, price=1.0, device="cpu"), torch.ones(2, 8)
+    for _ in range(30):
+        terms.charge(weights)
+    dear = terms.price
+    assert terms.dims > 6
+    assert dear > 1.1
+    for _ in range(200):
+        terms.charge(weights * 0)
+    assert terms.price < dear
