@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from spladelet.encoder import Encoder
     from spladelet.exchange import read_vectors
     from spladelet.explain import Explanation
-    from spladelet.index import Hit, Index
+    from spladelet.hits import Hit
+    from spladelet.index import Index
     from spladelet.writer import IndexWriter
 
 __all__ = [
@@ -39,7 +40,7 @@ _HOME = {
     "Document": "documents",
     "Encoder": "encoder",
     "Explanation": "explain",
-    "Hit": "index",
+    "Hit": "hits",
     "Index": "index",
     "IndexWriter": "writer",
     "read_documents": "documents",

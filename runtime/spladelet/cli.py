@@ -32,7 +32,7 @@ from spladelet.engines import engines
 from spladelet.errors import InputError, SpladeletError
 from spladelet.evaluation import command as evaluation
 from spladelet.filters import Where
-from spladelet.index import Hit
+from spladelet.hits import Hit
 from spladelet.segment import KINDS
 from spladelet.store import is_index
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from spladelet.explain import Explanation, TermScore
-from spladelet.index import Hit
+from spladelet.hits import Hit
 
 _BAR_WIDTH = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

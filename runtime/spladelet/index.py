@@ -9,12 +9,11 @@ import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,8 @@ from spladelet import store
 from spladelet.documents import Document, as_documents, check_ids
 from spladelet.errors import InputError
 from spladelet.filters import Filter, Where
+from spladelet.hits import Best, Hit
+from spladelet.lines import StoredLine, id_of
 from spladelet.manifest import Manifest, SegmentEntry
 from spladelet.segment import (
     MAX_DOCUMENTS,
@@ -39,30 +40,6 @@ _KEPT_SELECTIONS = 8  # filters of which it is remembered, at about a byte a doc
 
 # A segment, the number of its first document, and which of its documents may be found.
 _Searched: TypeAlias = tuple[Segment, int, Selection | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A document that was found.
-
-    Attributes:
-        id: The document's id.
-        score: The sum over shared terms of query weight times document weight.
-        text: The document's text.
-        title: Its title; may be empty.
-        number: Its place in the index, from 0.
-        error: How far the score may be from that of the weights as they were given; 0 is exact,
-            which float32 weights always are.
-        metadata: The document's metadata.
-    """
-
-    id: str
-    score: float
-    text: str
-    title: str
-    number: int
-    error: float = 0.0
-    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 class Index:
@@ -218,7 +195,7 @@ class Index:
     ) -> list[Hit]:
         """Return the k documents with the highest score, among those that may be found.
 
-        The score is the dot product over shared terms, summed in float32 by rising term id. Time
+        The score is the dot product over shared terms, summed in float32 by falling term id. Time
         grows with the length of the query's posting lists; where few documents may be found, with
         their number instead.
 
@@ -290,7 +267,7 @@ class Index:
     def check_model(self, query: SparseVector) -> None:
         """Raise ModelMismatchError if a query was encoded by another model than the documents."""
         if self.vocab_size:
-            check_same_model(query, SparseVector([], [], self.vocab_size, self.model))
+            check_same_model(query, self)
 
     def document(self, number: int) -> Document:
         """Return a document by its number."""
@@ -361,15 +338,19 @@ class _View:
         self, query: SparseVector, k: int, min_score: float, selection: Sequence[_Searched]
     ) -> list[Hit]:
         """Search segment by segment; what cannot be among the k best any more is passed over."""
-        best = _Best(k)
+        best = Best(k)
         below = _largest_below(min_score)
         for segment, start, allowed in selection:
             above = max(best.floor, below)
             found, scores, error = segment.search(query.term_ids, query.weights, k, above, allowed)
             best.add(scores, start + segment.ranks(found), error)
+        numbers, scores_of, errors = best.sorted()
+        sources = self._sources(numbers)
         return [
-            self._hit(number, score, error)
-            for number, score, error in zip(*best.sorted(), strict=True)
+            Hit(id_of(source), score, number, error, source)
+            for source, score, number, error in zip(
+                sources, scores_of, numbers, errors, strict=True
+            )
         ]
 
     def select(self, wanted: Filter | None) -> list[_Searched]:
@@ -400,42 +381,21 @@ class _View:
                 return start + int(segment.ranks(np.array([number]))[0])
         return None
 
-    def _hit(self, number: int, score: float, error: float) -> Hit:
-        document = self.document(number)
-        return Hit(
-            document.id, score, document.text, document.title, number, error, document.metadata
-        )
-
-
-class _Best:
-    """The k best of the scores seen so far."""
-
-    def __init__(self, k: int) -> None:
-        self._k = k
-        self._scores = np.empty(0, np.float32)
-        self._numbers = np.empty(0, np.int64)
-        self._errors = np.empty(0, np.float64)
-        self.floor = 0.0  # a later document must score more than this
-
-    def add(self, scores: NDArray[np.float32], numbers: NDArray[np.int64], error: float) -> None:
-        """Take more scores; their numbers are above all seen before."""
-        if not len(scores):
-            return
-        joined = np.concatenate([self._scores, scores])
-        order = np.argsort(-joined, kind="stable")[: self._k]
-        self._scores = joined[order]
-        self._numbers = np.concatenate([self._numbers, numbers])[order]
-        self._errors = np.concatenate([self._errors, np.full(len(scores), error)])[order]
-        if len(order) == self._k:
-            self.floor = float(self._scores[-1])
-
-    def sorted(self) -> tuple[list[int], list[float], list[float]]:
-        """Return numbers, scores and errors, the best first, of equals the first."""
-        return self._numbers.tolist(), self._scores.tolist(), self._errors.tolist()
+    def _sources(self, numbers: Sequence[int]) -> Sequence[Document | StoredLine]:
+        if len(self.segments) == 1:
+            return self.segments[0].sources(numbers)
+        found: dict[int, Document | StoredLine] = {}
+        for segment, start in zip(self.segments, self.starts, strict=False):
+            inside = [number for number in numbers if 0 <= number - start < len(segment)]
+            sources = segment.sources([number - start for number in inside])
+            found.update(zip(inside, sources, strict=True))
+        return [found[number] for number in numbers]
 
 
 def _largest_below(min_score: float) -> float:
     """Return the largest float32 that is too low; 0 if any score above it will do."""
+    if min_score == 0:
+        return 0.0
     largest = float(np.finfo(np.float32).max)
     rounded = np.float32(min(min_score, largest))
     if float(rounded) >= min_score:

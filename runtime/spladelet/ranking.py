@@ -56,11 +56,17 @@ class Postings:
     def find(
         self, term_ids: NDArray[np.int32], weights: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the places of those terms that occur here, and their weights."""
-        places = np.searchsorted(self.terms, term_ids)
-        inside = places < len(self.terms)
-        inside[inside] = self.terms[places[inside]] == term_ids[inside]
-        return places[inside], weights[inside]
+        """Return the places of those terms that occur here, falling, and their weights.
+
+        Args:
+            term_ids: A query's terms, ascending.
+            weights: Their weights.
+        """
+        if not len(self.terms):
+            return np.empty(0, np.int64), weights[:0]
+        places = np.searchsorted(self.terms[:-1], term_ids[::-1])
+        inside = self.terms[places] == term_ids[::-1]
+        return places[inside], weights[::-1][inside]
 
     def count(self, places: NDArray[np.int64]) -> int:
         """Return how many postings the lists at these places have."""
@@ -99,7 +105,7 @@ def score(
 
     Args:
         postings: The documents.
-        places: Places of the query's terms, ascending: see `Postings.find`.
+        places: Places of the query's terms, falling: see `Postings.find`.
         weights: The query's weights of them, float32.
 
     Returns:
@@ -133,7 +139,7 @@ def score_among(
 
     Args:
         postings: All documents.
-        places: Places of the query's terms, ascending.
+        places: Places of the query's terms, falling.
         weights: The query's weights of them, float32.
         documents: The numbers of those that matter, ascending.
     """
@@ -165,13 +171,12 @@ def top_k(scores: NDArray[np.float32], k: int, above: float = 0.0) -> NDArray[np
     >>> top_k(np.array([0.0, 2.0, 3.0, 2.0], np.float32), k=2).tolist()
     [2, 1]
     """
-    with np.errstate(over="ignore"):  # above the largest number is infinity, which none reaches
-        least = np.nextafter(np.float32(above), np.float32(np.inf))
+    least = _next(above) if above else _SMALLEST
     whole = len(scores) // _CHUNK
     chunks = scores[: whole * _CHUNK].reshape(whole, _CHUNK)
     maxima = chunks.max(axis=1)
     if whole >= k:
-        least = max(least, np.sort(maxima)[whole - k])
+        least = max(least, float(np.sort(maxima)[whole - k]))
     reaching = np.flatnonzero(maxima >= least)
     if len(reaching) > _MANY_CHUNKS * whole:
         candidates = np.flatnonzero(scores >= least)
@@ -188,9 +193,18 @@ def top_k(scores: NDArray[np.float32], k: int, above: float = 0.0) -> NDArray[np
     return candidates[best]
 
 
+_SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+
+
+def _next(number: float) -> float:
+    """Return the next larger float32."""
+    with np.errstate(over="ignore"):  # above the largest is infinity, which no score reaches
+        return float(np.nextafter(np.float32(number), np.float32(np.inf)))
+
+
 @dataclass(frozen=True, slots=True)
 class _Kernels:
-    """scipy's compiled loops, private to it, that make a sum of posting lists in two calls.
+    """scipy's compiled loops, private to it, that sum posting lists in one call or two.
 
     Attributes:
         gather: Copies some rows of a CSR matrix, here posting lists, one after another.
@@ -211,25 +225,37 @@ class _Kernels:
 
         Args:
             postings: Where the lists are.
-            spans: Where each begins and ends, int64[lists] both.
+            spans: Where each begins and ends, falling, int64[lists] both.
             factors: float32[lists].
             scores: float32[documents].
         """
-        count = len(factors)
-        ends = np.zeros(count + 1, np.int32)
-        np.cumsum(spans[1] - spans[0], out=ends[1:])
-        total = int(ends[-1])
-        # Every other row of a matrix whose rows between are what lies between the lists.
-        rows = np.arange(0, 2 * count, 2, dtype=np.int32)
+        if not len(factors):
+            return
+        # A matrix whose every other column, or row, is a list; as these fall, what is between two
+        # of them ends before it begins, and is empty.
         offsets = np.stack(spans, axis=1).astype(np.int32).ravel()
+        numbers, weights = postings.numbers, postings.impacts
+        if weights.dtype == np.float32:
+            factors = np.repeat(factors, 2)
+        else:
+            numbers, weights = self._gather(postings, offsets)
+            offsets = np.zeros(len(factors) + 1, np.int32)
+            np.cumsum(spans[1] - spans[0], out=offsets[1:])
+        self.multiply(len(scores), len(offsets) - 1, offsets, numbers, weights, factors, scores)
+
+    def _gather(
+        self, postings: Postings, offsets: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Copy lists one after another, their weights in float32."""
+        rows = np.arange(0, len(offsets), 2, dtype=np.int32)
+        total = int((offsets[1::2] - offsets[::2]).sum())
         impacts = postings.impacts
         if impacts.dtype == np.float16:  # which scipy has not
             impacts = impacts.view(np.uint16)
         numbers = _workspace.array("numbers", total, np.int32)
         gathered = _workspace.array(impacts.dtype.name, total, impacts.dtype)
-        self.gather(count, rows, offsets, postings.numbers, impacts, numbers, gathered)
-        weights = gathered.view(postings.impacts.dtype).astype(np.float32, copy=False)
-        self.multiply(len(scores), count, ends, numbers, weights, factors, scores)
+        self.gather(len(rows), rows, offsets, postings.numbers, impacts, numbers, gathered)
+        return numbers, gathered.view(postings.impacts.dtype).astype(np.float32)
 
 
 @cache
@@ -239,23 +265,27 @@ def _compiled_kernels() -> _Kernels | None:
     They are tried on a small case first, which also refuses a product that rounds once for
     multiplying and adding, for its scores would not be the same as numpy's.
     """
-    near_one = np.float32(1 + 2.0**-12)
-    scores = np.array([1, 1, -1 - 2.0**-11], np.float32)
-    lists = Postings(
-        np.arange(2, dtype=np.int32),
-        np.array([0, 1, 3]),
-        np.array([1, 0, 2], np.int32),
-        np.array([5, 2, near_one], np.float32),
-        np.ones(2, np.float32),
-        np.zeros(2, np.float32),
-        3,
-    )
+    weight, factor = np.float32(1 + 2.0**-10), np.float32(1 + 2.0**-14)  # the product is rounded
+    impacts = np.array([weight, 5, 3, 2], np.float32)
+    spans = (np.array([3, 0]), np.array([4, 1]))  # the last list and the first
+    tried = []
     try:
         from scipy.sparse import _sparsetools
 
         found = _Kernels(_sparsetools.csr_row_index, _sparsetools.csc_matvec)
-        second = (np.array([1]), np.array([3]))
-        found.add(lists, second, np.array([near_one]), scores)
+        for kind in (np.float32, np.float16):
+            lists = Postings(
+                np.arange(3, dtype=np.int32),
+                np.array([0, 1, 3, 4]),
+                np.array([2, 0, 1, 0], np.int32),
+                impacts.astype(kind),
+                np.ones(3, np.float32),
+                np.zeros(3, np.float32),
+                3,
+            )
+            scores = np.array([1, 1, -(weight * factor)], np.float32)
+            found.add(lists, spans, np.array([2, factor], np.float32), scores)
+            tried.append(scores.tolist())
     except (ImportError, AttributeError, TypeError, ValueError):
         return None
-    return found if scores.tolist() == [3 + 2.0**-11, 1, 0] else None
+    return found if tried == [[5, 1, 0], [5, 1, 0]] else None

@@ -19,6 +19,7 @@ from spladelet import ranking
 from spladelet.documents import Document
 from spladelet.errors import InputError
 from spladelet.filters import Filter
+from spladelet.lines import DocumentList, StoredLine, id_of
 from spladelet.metadata import MetadataTable
 from spladelet.ranking import Postings, score, score_among, top_k
 from spladelet.vector import SparseVectors
@@ -67,11 +68,14 @@ class Checks(Protocol):
 
 
 class Documents(Protocol):
-    """Documents by number: a list in memory, or `store.StoredDocuments`."""
+    """Documents by number, in memory or on disk: see `lines`."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, number: int, /) -> Document: ...
     def __iter__(self) -> Iterator[Document]: ...
+
+    def sources(self, numbers: Sequence[int], /) -> Sequence[Document | StoredLine]:
+        """Return what some of them can be read from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,10 @@ class Segment:
     def document(self, rank: int) -> Document:
         """Return a document by its rank among those that are not deleted."""
         return self.documents[int(self.live[rank]) if self.deleted.size else rank]
+
+    def sources(self, ranks: Sequence[int]) -> Sequence[Document | StoredLine]:
+        """Return what some documents, by rank, can be read from."""
+        return self.documents.sources(self.live[ranks].tolist() if self.deleted.size else ranks)
 
     def ranks(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the ranks of documents among those that are not deleted."""
@@ -224,8 +232,9 @@ class Segment:
         last = np.searchsorted(self.ids.hashes, hashes, "right")
         found: dict[str, int] = {}
         for asked in np.flatnonzero(last > first).tolist():
-            for number in self.ids.numbers[first[asked] : last[asked]].tolist():
-                if self.documents[number].id == ids[asked] and not self._is_deleted(number):
+            numbers = self.ids.numbers[first[asked] : last[asked]].tolist()
+            for number, source in zip(numbers, self.documents.sources(numbers), strict=True):
+                if id_of(source) == ids[asked] and not self._is_deleted(number):
                     found[ids[asked]] = number
         return found
 
@@ -307,7 +316,7 @@ def build_segment(
     )
     ids = IdTable.of(document.id for document in documents)
     metadata = MetadataTable.of(document.metadata for document in documents)
-    return Segment(postings, documents, ids, metadata)
+    return Segment(postings, DocumentList(documents), ids, metadata)
 
 
 def check_kind(kind: str) -> None:

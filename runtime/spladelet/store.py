@@ -23,7 +23,6 @@ damaged is found when it is first used, see `integrity`.
 """
 
 import errno
-import json
 import os
 import re
 import secrets
@@ -49,10 +48,11 @@ from spladelet.errors import (
     IndexWriteError,
 )
 from spladelet.integrity import Checks, check_file
+from spladelet.lines import StoredDocuments
 from spladelet.manifest import FILES, SEGMENT_NAME, Manifest, SegmentEntry
 from spladelet.metadata import MetadataTable
 from spladelet.ranking import Postings
-from spladelet.segment import METADATA_FILES, Documents, IdTable, Segment, impact_type
+from spladelet.segment import METADATA_FILES, IdTable, Segment, impact_type
 
 _GENERATION = re.compile(r"generation-(\d+)\.json")
 _ASIDE = re.compile(r"generation-\d+-[0-9a-f]{16}\.tmp")
@@ -65,38 +65,6 @@ _CHECKED_AT_ONCE = tuple(f"{name}.npy" for name in ("terms", "offsets", *_BY_TER
 _CHECKED_IN_PARTS = ("numbers", "impacts", "documents")
 
 _Result = TypeVar("_Result")
-
-# Takes a third of the time of json.loads, which looks for an encoding and for what follows.
-_parse = json.JSONDecoder().raw_decode
-
-
-class StoredDocuments:
-    """The documents of a segment, read one by one from the mapped file."""
-
-    def __init__(
-        self, lines: memoryview, offsets: NDArray[np.int64], checks: Checks, where: Path
-    ) -> None:
-        self._lines = lines  # slices of numpy arrays take three times as long
-        self._offsets = offsets
-        self._checks = checks
-        self._where = where
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    def __iter__(self) -> Iterator[Document]:
-        return (self[number] for number in range(len(self)))
-
-    def __getitem__(self, number: int) -> Document:
-        start, end = self._offsets[number : number + 2].tolist()
-        line = bytes(self._lines[start:end])
-        self._checks.document(number, line)
-        try:
-            return Document(**_parse(line.decode())[0])
-        except (ValueError, TypeError, RecursionError) as error:
-            raise IndexFormatError(
-                f"{self._where}: document {number} cannot be read ({error}). Build the index again."
-            ) from error
 
 
 @contextmanager
@@ -308,7 +276,7 @@ def _write_files(path: Path, segment: Segment) -> SegmentEntry:
 
 
 def write_documents(
-    path: Path, documents: Documents
+    path: Path, documents: Iterable[Document]
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
     """Write documents, one a line; returns where each line begins, and each one's CRC-32."""
     offsets, crcs = [0], []
@@ -368,7 +336,7 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
     metadata = MetadataTable(*(load[name] for name in METADATA_FILES))
     offsets = load["document_offsets.npy"]
     lines = contents["documents.jsonl"]
-    documents = StoredDocuments(lines.data, offsets, checks, path / "documents.jsonl")
+    documents = StoredDocuments(lines.data, offsets, checks)
     segment = Segment(postings, documents, ids, metadata, deleted, checks)
     by_term = all(len(load[f"{name}.npy"]) == len(postings.terms) for name in _BY_TERM)
     by_document = len(load["documents_crc.npy"]) == len(offsets) - 1 == entry.documents

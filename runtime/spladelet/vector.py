@@ -7,7 +7,7 @@ Does not know any words: `Encoder.decode` turns term ids into terms.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -265,10 +265,20 @@ class SparseVectors(Sequence[SparseVector]):
         return f"SparseVectors({len(self)} texts, active_dims={mean:.1f} on average)"
 
 
-def check_same_model(
-    left: SparseVector | SparseVectors, right: SparseVector | SparseVectors
-) -> None:
-    """Raise ModelMismatchError unless both can be multiplied; unknown models pass."""
+class OfModel(Protocol):
+    """Vectors, or what is made of vectors, of one model."""
+
+    @property
+    def vocab_size(self) -> int:
+        """How many terms the model has."""
+
+    @property
+    def model(self) -> str | None:
+        """Its fingerprint; None if unknown."""
+
+
+def check_same_model(left: OfModel, right: OfModel) -> None:
+    """Raise ModelMismatchError unless vectors of both can be multiplied; unknown models pass."""
     if left.vocab_size != right.vocab_size:
         raise ModelMismatchError(
             f"vectors over {left.vocab_size} and {right.vocab_size} terms cannot be compared. "

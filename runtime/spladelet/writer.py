@@ -30,7 +30,7 @@ from spladelet.segment import (
     hash_ids,
     merge_segments,
 )
-from spladelet.vector import SparseVector, SparseVectors, check_same_model
+from spladelet.vector import SparseVectors, check_same_model
 
 _FANOUT = 8  # segments of like size that are merged into one
 _DELETED_SHARE = 0.3  # of a segment's documents, from which on it is rewritten
@@ -223,7 +223,7 @@ class IndexWriter:
         if not manifest.vocab_size:
             self._manifest = replace(manifest, vocab_size=vectors.vocab_size, model=vectors.model)
             return
-        check_same_model(vectors, SparseVector([], [], manifest.vocab_size, manifest.model))
+        check_same_model(vectors, manifest)
         if manifest.model is None and not len(self):
             self._manifest = replace(manifest, model=vectors.model)
 

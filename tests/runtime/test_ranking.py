@@ -64,10 +64,10 @@ def test_a_score_is_the_dense_dot_product(problem):
 
 
 @given(problems())
-def test_scores_are_summed_in_float32_by_rising_term_id(problem):
+def test_scores_are_summed_in_float32_by_falling_term_id(problem):
     dense, terms, weights = problem
     expected = np.zeros(len(dense), np.float32)
-    for term, weight in zip(terms, weights, strict=True):
+    for term, weight in zip(terms[::-1], weights[::-1], strict=True):
         expected += dense[:, term] * weight
 
     np.testing.assert_array_equal(score_of(postings(dense), terms, weights), expected)
