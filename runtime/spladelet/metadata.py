@@ -44,6 +44,8 @@ class MetadataTable:
         """Make the table of documents in their order."""
         lists: dict[bytes, list[int]] = defaultdict(list)
         for number, fields in enumerate(metadata):
+            if not fields:
+                continue
             for key in {key for name, value in fields.items() for key in _keys(name, value)}:
                 lists[key].append(number)
         keys = sorted(lists)
