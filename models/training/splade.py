@@ -1,7 +1,7 @@
 """The model: a BERT with a masked-language-model head, max-pooled without its logits.
 
-[batch, length, vocabulary] is never kept: the head goes over the vocabulary in blocks, remembers at
-which position each term was heaviest, and only those positions of active terms get a gradient.
+[batch, length, vocabulary] is never kept: the head goes over the vocabulary in blocks, and only the
+position where an active term was heaviest gets a gradient.
 """
 
 from collections.abc import Sequence
@@ -29,28 +29,30 @@ class _MaxHead(torch.autograd.Function):  # type: ignore[misc]
     ) -> torch.Tensor:
         # A maximum does not mind a position twice, so padding takes the first one's place.
         seen = torch.where(mask[:, :, None].bool(), hidden, hidden[:, :1])
+        # Terms by positions, so that a maximum is over what lies side by side.
+        columns = seen.reshape(-1, seen.shape[2]).T.contiguous()
         best = [
-            (seen @ decoder[start : start + _BLOCK].T).max(1)
+            (decoder[start : start + _BLOCK] @ columns).view(-1, *mask.shape).amax(2)
             for start in range(0, len(decoder), _BLOCK)
         ]
-        value = torch.cat([block.values for block in best], 1) + bias
-        where = torch.cat([block.indices for block in best], 1)
-        where = where.masked_fill(~mask.bool().gather(1, where), 0)
-        ctx.save_for_backward(hidden, decoder, where)
-        return value
+        ctx.save_for_backward(hidden, mask, decoder)
+        return torch.cat(best).T + bias
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:  # noqa: ANN401
-        hidden, decoder, where = ctx.saved_tensors
-        batch, length, width = hidden.shape
-        row, term = torch.nonzero(grad, as_tuple=True)  # zero wherever the ReLU is
-        slope, position = grad[row, term][:, None], where[row, term]
-        d_hidden = torch.zeros_like(hidden).view(batch * length, width)
-        d_hidden.index_add_(0, row * length + position, slope * decoder[term])
-        d_decoder = torch.zeros_like(decoder)
-        d_decoder.index_add_(0, term, slope * hidden[row, position])
-        d_bias = torch.zeros_like(decoder[:, 0]).index_add_(0, term, slope[:, 0])
-        return d_hidden.view(batch, length, width), None, d_decoder, d_bias
+        hidden, mask, decoder = ctx.saved_tensors
+        d_hidden, d_decoder = torch.zeros_like(hidden), torch.zeros_like(decoder)
+        d_bias = torch.zeros_like(decoder[:, 0])
+        for row in range(len(hidden)):
+            # Where each term was heaviest: found again for the few that the ReLU let through,
+            # which is faster than keeping it of all.
+            terms = torch.nonzero(grad[row])[:, 0]
+            slopes, own = grad[row, terms], hidden[row, mask[row].bool()]
+            positions = (own @ decoder[terms].T).argmax(0)
+            d_hidden[row].index_add_(0, positions, slopes[:, None] * decoder[terms])
+            d_decoder.index_add_(0, terms, slopes[:, None] * own[positions])
+            d_bias.index_add_(0, terms, slopes)
+        return d_hidden, None, d_decoder, d_bias
 
 
 class Splade:
