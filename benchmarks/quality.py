@@ -33,6 +33,7 @@ from spladelet.evaluation.bm25 import stems
 
 NDCG = "nDCG@10"
 MODEL, BM25 = "spladelet", "bm25"
+_SIDES = ("query", "document")
 
 
 def main() -> None:
@@ -62,7 +63,7 @@ def measure(encoder: Encoder, collections: Sequence[Collection]) -> dict[str, An
             ours = outcome.systems[system].figures()[NDCG]
             if round(ours, 4) != round(value, 4):
                 raise SystemExit(f"{collection.label}, {system}: {ours:.6f}, but {value:.6f} here")
-        found[collection.label] = _figures(outcome)
+        found[collection.label] = _figures(outcome) | {"active_dims": _dims(vectors, collection)}
     return {
         "machine": machine(),
         "model": encoder.description.name,
@@ -74,7 +75,7 @@ def measure(encoder: Encoder, collections: Sequence[Collection]) -> dict[str, An
 def table(result: Mapping[str, Any]) -> str:
     """Draw one row a collection."""
     header = ["nDCG@10", "documents", "queries", "BM25", "ours", "ours and BM25", "difference"]
-    header += ["active dims, query", "document"]
+    header += ["active dims, query (95 %)", "document (95 %)"]
     rows = []
     for name, figures in result["collections"].items():
         systems, gap = figures["systems"], figures["difference"]
@@ -85,7 +86,10 @@ def table(result: Mapping[str, Any]) -> str:
                 str(figures["queries"]),
                 *(f"{systems[s][NDCG]:.4f}" for s in (BM25, MODEL, f"{MODEL} + {BM25}")),
                 f"{gap['mean']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})",
-                *(f"{figures['active_dims'][side]:.0f}" for side in ("query", "document")),
+                *(
+                    "{mean:.0f} ({p95:.0f})".format(**figures["active_dims"][side])
+                    for side in _SIDES
+                ),
             ]
         )
     return markdown_table(header, rows)
@@ -104,8 +108,21 @@ def _figures(outcome: Outcome) -> dict[str, Any]:
             "high": comparison.high,
             "p_value": comparison.p_value,
         },
-        "active_dims": dict(outcome.active_dims),
-        "active_dims_p95": float(np.quantile(outcome.document_dims, 0.95)),
+    }
+
+
+def _dims(vectors: VectorCache, collection: Collection) -> dict[str, dict[str, float]]:
+    """Return how many terms queries and documents have: the mean, and what 95 % stay below."""
+    sides = {
+        "query": vectors.encode_queries(list(collection.queries.values())),
+        "document": vectors.encode_documents(collection.documents, collection.label),
+    }
+    return {
+        side: {
+            "mean": float(found.active_dims.mean()),
+            "p95": float(np.quantile(found.active_dims, 0.95)),
+        }
+        for side, found in sides.items()
     }
 
 
