@@ -46,7 +46,7 @@ def read_sources(
     Args:
         recipe: The whole recipe.
         folder: Where NAME.jsonl.gz are.
-        wordnet: Where WordNet's data.noun, data.verb, ... are; None leaves that source out.
+        wordnet: Where WordNet's data.noun, ..., and cntlist.rev are; None leaves that source out.
 
     Raises:
         FileNotFoundError: A source's file is not there.

@@ -203,8 +203,8 @@ class Run:
         target = torch.arange(len(queries), device=scores.device)
         distance = divergence(scores, teacher, settings["temperatures"], settings["passages_too"])
         ramp = min(1.0, (self.step + 1) / settings["flops_warmup"]) ** 2
-        sparsity = self.query_terms.charge(asked) + self.document_terms.charge(found)
-        loss = distance + settings["contrast"] * F.cross_entropy(scores, target) + ramp * sparsity
+        sparsity = self.query_terms.charge(asked, ramp) + self.document_terms.charge(found, ramp)
+        loss = distance + settings["contrast"] * F.cross_entropy(scores, target) + sparsity
         self._descend(loss, scale * min(1.0, (self.step + 1) / settings["warmup"]))
         self.step += 1
         if self.step % 25 == 0:
@@ -214,9 +214,9 @@ class Run:
                 loss=loss.item(),
                 divergence=distance.item(),
                 sparsity=sparsity.item(),
-                query_dims=self.query_terms.dims,
+                query_dims=_dims(asked),
                 query_price=self.query_terms.price,
-                document_dims=self.document_terms.dims,
+                document_dims=_dims(found),
                 document_price=self.document_terms.price,
             )
 
@@ -271,6 +271,8 @@ class Run:
             state = torch.load(file, weights_only=True, map_location=self.splade.device)
             self.splade.bert.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if "query_terms" not in state:
+                raise SystemExit(f"error: {file} is of an older recipe. Start in a new folder.")
             self.query_terms.load(state["query_terms"])
             self.document_terms.load(state["document_terms"])
             self.step = state["step"]
@@ -346,7 +348,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--state", type=Path, required=True, help="folder of the run's state and log"
     )
-    parser.add_argument("--wordnet", type=Path, help="folder of WordNet's data.noun and so on")
+    parser.add_argument(
+        "--wordnet", type=Path, help="folder of WordNet's data.noun, cntlist.rev, …"
+    )
     parser.add_argument("--base", help="a BERT: folder or hub id (default: the pinned package)")
     parser.add_argument("--recipe", type=Path, default=here / "recipe.toml")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

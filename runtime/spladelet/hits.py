@@ -16,6 +16,8 @@ from spladelet.lines import StoredLine, document_of
 class Hit:
     """A document that was found. What it says is read when first asked for.
 
+    Hits are equal if id, score, number and error are.
+
     Attributes:
         id: The document's id.
         score: The sum over shared terms of query weight times document weight.

@@ -371,7 +371,7 @@ class _View:
             return self._selections[wanted]
 
     def document(self, number: int) -> Document:
-        place = bisect_right(self.starts, number) - 1
+        place = self._place(number)
         return self.segments[place].document(number - self.starts[place])
 
     def find(self, identity: str) -> int | None:
@@ -384,12 +384,14 @@ class _View:
     def _sources(self, numbers: Sequence[int]) -> Sequence[Document | StoredLine]:
         if len(self.segments) == 1:
             return self.segments[0].sources(numbers)
-        found: dict[int, Document | StoredLine] = {}
-        for segment, start in zip(self.segments, self.starts, strict=False):
-            inside = [number for number in numbers if 0 <= number - start < len(segment)]
-            sources = segment.sources([number - start for number in inside])
-            found.update(zip(inside, sources, strict=True))
-        return [found[number] for number in numbers]
+        return [
+            self.segments[place].sources([number - self.starts[place]])[0]
+            for number in numbers
+            for place in [self._place(number)]
+        ]
+
+    def _place(self, number: int) -> int:
+        return bisect_right(self.starts, number) - 1
 
 
 def _largest_below(min_score: float) -> float:

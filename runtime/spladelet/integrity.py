@@ -7,7 +7,7 @@ compiled kernel trusts blindly is therefore checked as well.
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -100,17 +100,15 @@ class Checks:
             raise self._damage("impacts.npy", "a posting list")
         self._sound_lists[:] = True
 
-    def documents(self, numbers: NDArray[np.int64], lines: Sequence[bytes]) -> None:
-        """Check documents as they are read.
+    def document(self, number: int, line: bytes) -> None:
+        """Check a document as it is read.
 
         Raises:
-            IndexFormatError: One is not what was written.
+            IndexFormatError: It is not what was written.
         """
-        expected = self._documents[numbers].tolist()
-        for number, line, crc in zip(numbers.tolist(), lines, expected, strict=True):
-            if zlib.crc32(line) != crc:
-                self.files("document_offsets.npy", "documents_crc.npy")  # perhaps one of these
-                raise self._damage("documents.jsonl", f"document {number}")
+        if zlib.crc32(line) != self._documents[number]:
+            self.files("document_offsets.npy", "documents_crc.npy")  # perhaps it is one of these
+            raise self._damage("documents.jsonl", f"document {number}")
 
     def files(self, *names: str) -> None:
         """Check whole files.

@@ -44,8 +44,7 @@ class StoredDocuments:
         return (self[number] for number in range(len(self)))
 
     def __getitem__(self, number: int) -> Document:
-        (line,) = self.sources([number])
-        return document_of(line)
+        return document_of(self._line(number))
 
     def sources(self, numbers: Sequence[int]) -> Sequence[StoredLine]:
         """Return the lines of some of them.
@@ -53,12 +52,14 @@ class StoredDocuments:
         Raises:
             IndexFormatError: One is not what was written.
         """
-        places = np.asarray(numbers, np.int64)
-        starts, ends = self._offsets[places].tolist(), self._offsets[places + 1].tolist()
-        lines = [bytes(self._lines[start:end]) for start, end in zip(starts, ends, strict=True)]
-        self._checks.documents(places, lines)
+        return [self._line(number) for number in numbers]
+
+    def _line(self, number: int) -> StoredLine:
+        start, end = self._offsets[number : number + 2].tolist()
+        line = bytes(self._lines[start:end])
+        self._checks.document(number, line)
         try:
-            return [StoredLine(line.decode()) for line in lines]
+            return StoredLine(line.decode())
         except UnicodeDecodeError as error:
             raise _unreadable(error) from error
 

@@ -255,7 +255,9 @@ class _Kernels:
         numbers = _workspace.array("numbers", total, np.int32)
         gathered = _workspace.array(impacts.dtype.name, total, impacts.dtype)
         self.gather(len(rows), rows, offsets, postings.numbers, impacts, numbers, gathered)
-        return numbers, gathered.view(postings.impacts.dtype).astype(np.float32)
+        weights: NDArray[np.float32] = _workspace.array("weights", total, np.float32)
+        np.copyto(weights, gathered.view(postings.impacts.dtype))
+        return numbers, weights
 
 
 @cache
@@ -273,7 +275,7 @@ def _compiled_kernels() -> _Kernels | None:
         from scipy.sparse import _sparsetools
 
         found = _Kernels(_sparsetools.csr_row_index, _sparsetools.csc_matvec)
-        for kind in (np.float32, np.float16):
+        for kind in (np.float32, np.float16, np.uint8):
             lists = Postings(
                 np.arange(3, dtype=np.int32),
                 np.array([0, 1, 3, 4]),
@@ -283,9 +285,10 @@ def _compiled_kernels() -> _Kernels | None:
                 np.zeros(3, np.float32),
                 3,
             )
-            scores = np.array([1, 1, -(weight * factor)], np.float32)
+            product = lists.impacts[0].astype(np.float32) * factor
+            scores = np.array([1, 1, -product], np.float32)
             found.add(lists, spans, np.array([2, factor], np.float32), scores)
             tried.append(scores.tolist())
     except (ImportError, AttributeError, TypeError, ValueError):
         return None
-    return found if tried == [[5, 1, 0], [5, 1, 0]] else None
+    return found if tried == 3 * [[5, 1, 0]] else None

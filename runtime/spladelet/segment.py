@@ -19,7 +19,7 @@ from spladelet import ranking
 from spladelet.documents import Document
 from spladelet.errors import InputError
 from spladelet.filters import Filter
-from spladelet.lines import DocumentList, StoredLine, id_of
+from spladelet.lines import DocumentList, StoredLine, document_of, id_of
 from spladelet.metadata import MetadataTable
 from spladelet.ranking import Postings, score, score_among, top_k
 from spladelet.vector import SparseVectors
@@ -150,7 +150,7 @@ class Segment:
 
     def document(self, rank: int) -> Document:
         """Return a document by its rank among those that are not deleted."""
-        return self.documents[int(self.live[rank]) if self.deleted.size else rank]
+        return document_of(*self.sources([rank]))
 
     def sources(self, ranks: Sequence[int]) -> Sequence[Document | StoredLine]:
         """Return what some documents, by rank, can be read from."""
@@ -229,20 +229,14 @@ class Segment:
         if self.checks is not None:
             self.checks.files(*ID_FILES)
         first = np.searchsorted(self.ids.hashes, hashes, "left")
-        counts = np.searchsorted(self.ids.hashes, hashes, "right") - first
-        asked = np.repeat(np.arange(len(ids)), counts)
-        # One after another from each first one.
-        places = np.arange(len(asked)) - np.repeat(np.cumsum(counts) - counts, counts)
-        numbers = self.ids.numbers[places + np.repeat(first, counts)]
-        is_deleted = np.isin(numbers, self.deleted)
-        asked, numbers = asked[~is_deleted], numbers[~is_deleted]
-        named = [ids[place] for place in asked.tolist()]
-        sources = self.documents.sources(numbers.tolist())
-        return {
-            name: number
-            for name, number, source in zip(named, numbers.tolist(), sources, strict=True)
-            if id_of(source) == name
-        }
+        last = np.searchsorted(self.ids.hashes, hashes, "right")
+        found: dict[str, int] = {}
+        for asked in np.flatnonzero(last > first).tolist():
+            numbers = self.ids.numbers[first[asked] : last[asked]].tolist()
+            for number, source in zip(numbers, self.documents.sources(numbers), strict=True):
+                if id_of(source) == ids[asked] and not self._is_deleted(number):
+                    found[ids[asked]] = number
+        return found
 
     def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
         """Return the vectors as a CSR matrix's offsets, term ids and weights; none of the deleted.
@@ -268,6 +262,10 @@ class Segment:
     def _is_worth_looking_up(self, numbers: NDArray[np.int32], places: NDArray[np.int64]) -> bool:
         each = _LOOK_UP + _LOOK_UP_EACH * len(numbers)
         return len(places) * each < self.postings.count(places)
+
+    def _is_deleted(self, number: int) -> bool:
+        place = int(np.searchsorted(self.deleted, number))
+        return place < len(self.deleted) and int(self.deleted[place]) == number
 
 
 def hash_ids(ids: Iterable[str]) -> NDArray[np.uint64]:

@@ -53,6 +53,7 @@ def recipe():
         "cluster_queries": 3, "neighbours": 6, "hard_negatives": 3, "hard_depth": 4,
         "document_lengths": [16], "query_length": 8, "teacher_length": 16, "every": 2,
         "trunk_learning_rate": 2e-3, "head_learning_rate": 1e-2, "warmup": 5,
+        "flops_warmup": 3, "query_terms": 8, "document_terms": 12,
     }  # fmt: skip
     made["source"] = [{"name": "one", "share": 0.6}, {"name": "two", "share": 0.4}]
     return made
@@ -122,6 +123,13 @@ def test_two_sittings_are_one_long_one(recipe, base, pairs, tmp_path):
     assert part.step == whole.step == 6
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(part)[name]), name
+    for mine, other in [
+        (whole.query_terms.state(), part.query_terms.state()),
+        (whole.document_terms.state(), part.document_terms.state()),
+    ]:
+        assert torch.equal(mine.pop("mean"), other.pop("mean"))
+        assert mine == other
+    assert whole.query_terms.price != recipe["splade"]["query_price"]
 
 
 def test_what_is_held_out_is_never_trained_on(recipe, pairs):
@@ -260,3 +268,15 @@ def test_the_price_of_a_term_follows_their_number():
     for _ in range(200):
         terms.charge(weights * 0)
     assert terms.price < dear
+    for _ in range(2000):
+        terms.charge(weights)
+    assert terms.price == 10.0  # no further
+
+
+def test_a_price_that_has_no_say_yet_stands_still():
+    from losses import Sparsity
+
+    terms, weights = Sparsity(8, target=4, price=1.0, device="cpu"), torch.ones(2, 8)
+    paid = terms.charge(weights, 0.5)
+    assert terms.price == 1.0
+    assert paid == pytest.approx(0.5 * 8)

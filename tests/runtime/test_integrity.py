@@ -103,9 +103,10 @@ def use(folder):
     index = Index.open(folder)
     return (
         [index.document(number) for number in range(len(index))],
-        index.search(QUERY),
-        index.search(QUERY, where={"lang": "de"}),
-        index.search(QUERY, where={"year": {"gte": 2000}}),
+        *(
+            [(hit, hit.document) for hit in index.search(QUERY, where=where)]
+            for where in (None, {"lang": "de"}, {"year": {"gte": 2000}})
+        ),
         [index.find(f"d{number}") for number in range(4)],
         index.vectors().weights.tolist(),
         (index.model, index.vocab_size, index.weights, index.model_name),

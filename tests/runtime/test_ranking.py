@@ -26,15 +26,15 @@ def problems(draw):
     return dense, terms, random.lognormal(size=len(terms)).astype(np.float32)
 
 
-def postings(dense):
+def postings(dense, kind=np.float32, scale=1.0):
     by_term = csc_array(dense)
     terms = np.flatnonzero(np.diff(by_term.indptr)).astype(np.int32)
     return Postings(
         terms,
         np.append(by_term.indptr[terms], by_term.nnz).astype(np.int64),
         by_term.indices.astype(np.int32),
-        by_term.data,
-        np.ones(len(terms), np.float32),
+        by_term.data.astype(kind),
+        np.full(len(terms), scale, np.float32),
         np.zeros(len(terms), np.float32),
         len(dense),
     )
@@ -73,10 +73,12 @@ def test_scores_are_summed_in_float32_by_falling_term_id(problem):
     np.testing.assert_array_equal(score_of(postings(dense), terms, weights), expected)
 
 
-@given(problems())
-def test_scores_are_the_same_with_scipy_and_without(problem):
+@given(problems(), st.sampled_from([np.float32, np.float16, np.uint8]))
+def test_scores_are_the_same_with_scipy_and_without(problem, kind):
     dense, terms, weights = problem
-    lists = postings(dense)
+    if kind == np.uint8:
+        dense = np.minimum(np.ceil(dense), 255)
+    lists = postings(dense, kind, scale=0.7)
 
     with pytest.MonkeyPatch.context() as patch:
         compiled = score_of(lists, terms, weights)
