@@ -199,9 +199,9 @@ def test_search_says_so_where_nothing_is_found(run, saved):
 
 
 def test_explain_draws_the_words_of_a_score(encoder, run):
-    result = encoder.explain("kittens purr", "Cats purr.")
+    result = encoder.explain("a cat can purr", "Cats purr.")
 
-    head, *lines = run("explain", "kittens purr", "Cats purr.").splitlines()
+    head, *lines = run("explain", "a cat can purr", "Cats purr.").splitlines()
 
     assert head.startswith(f"score {result.score:.2f} from {len(result.terms)} shared terms, ")
     assert any(re.match(r"purr .*in both texts$", line) for line in lines)
@@ -401,7 +401,7 @@ def test_demo_answers_its_questions_and_says_why(run):
     assert printed.startswith("200 short documents on everyday subjects")
     questions = re.findall(r"^\? (.+)\n +\d+\.\d\d  (\S+) .*\n +matched: (.+)$", printed, re.M)
     assert len(questions) == 4
-    assert "frozen-pipes" in [found for _, found, _ in questions]
+    assert "onion-tears" in [found for _, found, _ in questions]
 
 
 def test_demo_answers_a_question_in_json(run, file, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from spladelet import Document, Index
 
-QUERY = "Why does my kitten purr?"
+QUERY = "Why does my cat purr?"
 DOCUMENT = "Cats purr when they are content, but purring can also mean pain."
 
 WORDS = st.lists(
@@ -79,7 +79,7 @@ def test_terms_say_in_which_text_they_stand(encoder, explanation, by_term):
     for term in explanation.terms:
         assert term.in_query == (term.term_ids[0] in query)
         assert term.in_document == (term.term_ids[0] in document)
-    assert (by_term["kitten"].in_query, by_term["kitten"].in_document) == (True, False)
+    assert (by_term["cat"].in_query, by_term["cat"].in_document) == (True, False)
     assert (by_term["cats"].in_query, by_term["cats"].in_document) == (False, True)
     assert (by_term["pu"].in_query, by_term["pu"].in_document) == (True, True)
 
@@ -98,7 +98,7 @@ def test_the_pieces_of_a_word_are_shown_as_that_word(by_term, by_word):
 
 
 def test_words_of_one_piece_stay_terms(by_term, by_word):
-    assert by_word["kitten"] == by_term["kitten"]
+    assert by_word["cat"] == by_term["cat"]
 
 
 def test_the_added_share_is_that_of_terms_not_in_both_texts(explanation):
