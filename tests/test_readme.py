@@ -19,6 +19,7 @@ README = Path(__file__).parents[1] / "README.md"
 _CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 _PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 _TIME = re.compile(r"in \d+\.\d s|(?<=resident)  +\d+\.\d MB")
+_COUNT = re.compile(r"\d+(?= (?:lighter|smaller|shared) )")  # some terms weigh next to nothing
 _BAR = re.compile(r"[ ▏▎▍▌▋▊▉█]{2,}")
 _NUMBER = re.compile(r"\d+\.\d+|\b\d{4,}\b")
 _TOLERANCE = {"abs": 0.02, "rel": 0.002}
@@ -39,7 +40,7 @@ def run_console(block: str, folder: Path) -> str:
 
 
 def split_numbers(text: str) -> tuple[str, list[float]]:
-    plain = _BAR.sub("  ", _TIME.sub("in a moment", text))
+    plain = _BAR.sub("  ", _COUNT.sub("some", _TIME.sub("in a moment", text)))
     return _NUMBER.sub("#", plain), [float(number) for number in _NUMBER.findall(plain)]
 
 
