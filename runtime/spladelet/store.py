@@ -31,6 +31,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -58,6 +59,7 @@ _GENERATION = re.compile(r"generation-(\d+)\.json")
 _ASIDE = re.compile(r"generation-\d+-[0-9a-f]{16}\.tmp")
 _LOCK = "writer.lock"  # of Windows only: elsewhere the folder itself is locked
 _ATTEMPTS = 5
+_LINES = 1024  # written at once
 
 _BY_TERM = ("scales", "errors", "numbers_crc", "impacts_crc")
 # What every search depends on; the rest when it is used.
@@ -279,14 +281,17 @@ def write_documents(
     path: Path, documents: Iterable[Document]
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
     """Write documents, one a line; returns where each line begins, and each one's CRC-32."""
-    offsets, crcs = [0], []
+    lengths: list[int] = []
+    crcs: list[int] = []
+    rest = map(to_line, documents)
     with path.open("wb") as file:
-        for document in documents:
-            line = to_line(document)
-            offsets.append(offsets[-1] + file.write(line))
-            crcs.append(zlib.crc32(line))
+        while lines := list(islice(rest, _LINES)):
+            file.write(b"".join(lines))
+            lengths += map(len, lines)
+            crcs += map(zlib.crc32, lines)
         _sync(file)
-    return np.array(offsets, np.int64), np.array(crcs, np.uint32)
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    return offsets, np.array(crcs, np.uint32)
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:
