@@ -35,7 +35,7 @@ _ROWS_PER_TEXT = 24
 _ROWS_COMPARED = 3000
 _COLUMNS_COMPARED = 2048
 _TINY = 1e-6
-_LARGE_TABLE = 4096  # rows: word embeddings are larger, position embeddings smaller
+_LARGE_TABLE = 256  # rows: word and position embeddings are larger, relative positions smaller
 
 
 @dataclass(frozen=True, slots=True)
