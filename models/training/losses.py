@@ -51,7 +51,7 @@ class Sparsity:
     FLOPS is the square of a term's mean weight over a collection. Over a batch on one subject it
     would charge the subject's own terms most, the very ones that texts should be expanded by: so
     the mean is one that runs over the batches of all sources. The price follows the number of
-    terms: it rises while there are too many, to ten times of what it starts at.
+    terms: it rises while there are too many, to at most a hundred times of what it starts at.
 
     Args:
         vocabulary: Number of terms.
@@ -62,7 +62,7 @@ class Sparsity:
 
     _PACE = 0.03  # of the running means: about the last 30 batches
     _PRICE_PACE = 0.02
-    _PRICE_RANGE = 10.0
+    _PRICE_RANGE = 100.0
 
     def __init__(self, vocabulary: int, target: float, price: float, device: str) -> None:
         self._target = target

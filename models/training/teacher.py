@@ -78,21 +78,18 @@ class Bm25:
 
     def __init__(self, tokenizer: Any, passages: Sequence[str], length: int) -> None:  # noqa: ANN401
         self._tokenizer = tokenizer
-        bag = self._bag(passages, length)
-        frequency = np.bincount(bag.indices, minlength=bag.shape[1])
-        count = bag.shape[0]
-        idf = np.log(1 + (count - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
+        bag = _bag(tokenizer, passages, length)
+        self.frequency: NDArray[np.int64] = np.bincount(bag.indices, minlength=bag.shape[1])
+        weights = idf(self.frequency, bag.shape[0])
         lengths = np.asarray(bag.sum(1)).ravel()
         norm = _K1 * (1 - _B + _B * lengths / max(lengths.mean(), 1e-9))
         rows = np.repeat(norm, np.diff(bag.indptr))
-        bag.data = bag.data * (_K1 + 1) / (bag.data + rows) * idf[bag.indices]
+        bag.data = bag.data * (_K1 + 1) / (bag.data + rows) * weights[bag.indices]
         self.passages: sp.csr_array = bag
 
     def queries(self, texts: Sequence[str], length: int) -> sp.csr_array:
         """Return which terms each query has, float32[queries, vocabulary]."""
-        bag = self._bag(texts, length)
-        bag.data[:] = 1
-        return bag
+        return own_tokens(self._tokenizer, texts, length)
 
     def hard_negatives(self, queries: sp.csr_array, depth: int) -> NDArray[np.int64]:
         """Return for each query the passages that BM25 likes best, but for its own.
@@ -107,11 +104,25 @@ class Bm25:
             found.append(np.argpartition(-scores, depth, axis=1)[:, :depth])
         return np.concatenate(found)
 
-    def _bag(self, texts: Sequence[str], length: int) -> sp.csr_array:
-        ids = self._tokenizer(
-            list(texts), truncation=True, max_length=length, add_special_tokens=False
-        )["input_ids"]
-        rows = np.repeat(np.arange(len(ids)), [len(i) for i in ids])
-        columns = np.concatenate([np.asarray(i, np.int64) for i in ids])
-        shape = (len(ids), len(self._tokenizer))
-        return sp.coo_array((np.ones(len(rows), np.float32), (rows, columns)), shape).tocsr()
+
+def idf(frequency: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    """Return the weight of each term by how many of so many passages have it, as Lucene does."""
+    weights: NDArray[np.float64] = np.log(1 + (count - frequency + 0.5) / (frequency + 0.5))
+    return weights.astype(np.float32)
+
+
+def own_tokens(tokenizer: Any, texts: Sequence[str], length: int) -> sp.csr_array:  # noqa: ANN401
+    """Return which terms each text has, float32[texts, vocabulary]."""
+    bag = _bag(tokenizer, texts, length)
+    bag.data[:] = 1
+    return bag
+
+
+def _bag(tokenizer: Any, texts: Sequence[str], length: int) -> sp.csr_array:  # noqa: ANN401
+    ids = tokenizer(list(texts), truncation=True, max_length=length, add_special_tokens=False)[
+        "input_ids"
+    ]
+    rows = np.repeat(np.arange(len(ids)), [len(i) for i in ids])
+    columns = np.concatenate([np.asarray(i, np.int64) for i in ids])
+    shape = (len(ids), len(tokenizer))
+    return sp.coo_array((np.ones(len(rows), np.float32), (rows, columns)), shape).tocsr()

@@ -3,6 +3,8 @@
     python models/training/train.py --pairs FOLDER --state STATE --minutes 60
     python models/training/train.py --pairs FOLDER --state STATE --finish 400 -o CHECKPOINT
 
+With --inference-free, queries have no network: a table of IDF, to which documents are trained.
+
 The learning rate stays level while training goes on, so that sittings add up to one long run, and
 falls to nothing in the last steps (`--finish`), which leave the state as it was: one can finish,
 look, and go on. What a step does depends on the seed and its number only, not on how the run was
@@ -31,8 +33,8 @@ import torch.nn.functional as F
 from losses import Sparsity, divergence
 from numpy.typing import NDArray
 from pairs import Source, read_sources
-from splade import Splade
-from teacher import Bm25, Dense, DenseStore
+from splade import Splade, TableQueries
+from teacher import Bm25, Dense, DenseStore, idf
 
 
 class Material:
@@ -111,6 +113,8 @@ def main() -> None:
     for source in sources:
         print(f"{source.name}: {len(source.pairs)} pairs, share {source.share}", flush=True)
     run = Run(recipe, options.state, Splade(base, options.device), sources, base)
+    if options.inference_free:
+        run.queries = TableQueries(run.splade.tokenizer, run.idf())
     if options.finish:
         run.finish(options.finish, options.output)
     else:
@@ -142,6 +146,7 @@ class Run:
             _teach_head(splade, sources, recipe, folder)
         dense = Dense(base, self.settings["teacher_length"], splade.device)
         self.materials = [Material(s, splade, dense, folder, self.settings) for s in sources]
+        self.queries: Splade | TableQueries = splade
         trunk, head = splade.parameters()
         self.optimizer = torch.optim.AdamW(
             [
@@ -184,8 +189,16 @@ class Run:
             if self.step % self.settings["every"] == 0:
                 self._point("finish")
         self._point("finish")
-        self.splade.save(output)
+        self.splade.save(output, getattr(self.queries, "table", None))
         print(f"{output}: {self.step} steps", flush=True)
+
+    def idf(self) -> torch.Tensor:
+        """Return the terms' IDF over all passages, 1 on average over the queries' terms."""
+        frequency = np.sum([material.bm25.frequency for material in self.materials], 0)
+        asked = np.sum([material.query_bags.sum(0) for material in self.materials], 0)
+        weights = idf(frequency, sum(len(material.passages) for material in self.materials))
+        weights /= weights @ asked / asked.sum()
+        return torch.from_numpy(weights.astype(np.float32)).to(self.splade.device)
 
     def _train_step(self, scale: float) -> None:
         settings = self.settings
@@ -196,7 +209,8 @@ class Run:
         length = int(rng.choice(settings["document_lengths"]))
         teacher = material.teach(queries, passages, settings).to(self.splade.device)
         twins = material.twins(queries, passages).to(self.splade.device)
-        asked = self.splade.encode([material.queries[i] for i in queries], settings["query_length"])
+        texts = [material.queries[i] for i in queries]
+        asked = self.queries.encode(texts, settings["query_length"])
         found = self.splade.encode([material.passages[i] for i in passages], length)
         scores = (asked @ found.T).masked_fill(twins, -1e4)
         teacher = teacher.masked_fill(twins, -1e4)
@@ -238,7 +252,7 @@ class Run:
                 [self.splade.encode(passages[i : i + 32], 128) for i in range(0, len(passages), 32)]
             )
             for source in self.sources:
-                asked = self.splade.encode([query for query, _ in source.held_out], 48)
+                asked = self.queries.encode([query for query, _ in source.held_out], 48)
                 scores = asked @ vectors.T
                 own = scores[torch.arange(len(asked)), [number[p] for _, p in source.held_out]]
                 better = (scores > own[:, None]).sum(1)
@@ -357,6 +371,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0, help="length of this sitting")
     parser.add_argument("--finish", type=int, metavar="STEPS", help="decay and write a checkpoint")
     parser.add_argument("-o", "--output", type=Path, help="the checkpoint, with --finish")
+    parser.add_argument("--inference-free", action="store_true", help="queries by a table of IDF")
     options = parser.parse_args()
     if options.finish and options.output is None:
         parser.error("--finish needs -o")

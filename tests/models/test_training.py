@@ -170,11 +170,33 @@ def test_finishing_writes_what_the_exporter_takes_and_leaves_the_state(
     assert (tmp_path / "checkpoint" / "training.jsonl").exists()
     description = export_checkpoint(tmp_path / "checkpoint", tmp_path / "bundle")
     assert (description.source["language"], description.source["license"]) == ("en", "apache-2.0")
+    run.splade.bfloat16 = False
     with torch.no_grad():
         expected = run.splade.encode(["cat dog"], 16)[0]
     found = Encoder.load(tmp_path / "bundle").encode_document("cat dog")
     assert found.term_ids.tolist() == torch.nonzero(expected > 0).flatten().tolist()
     assert found.weights.tolist() == pytest.approx(expected[expected > 0].tolist(), abs=1e-4)
+
+
+def test_documents_learn_to_be_found_by_queries_without_a_network(recipe, base, pairs, tmp_path):
+    from splade import TableQueries
+
+    from spladelet import Encoder
+    from spladelet_export.export import export_checkpoint
+
+    pytest.importorskip("sentence_transformers", reason="needs the extra `train`")
+    run = start(recipe, base, pairs, tmp_path / "state")
+    run.queries = TableQueries(run.splade.tokenizer, run.idf())
+    before = weights(run)
+    run.finish(3, tmp_path / "checkpoint")
+    assert not torch.equal(before["cls.predictions.bias"], weights(run)["cls.predictions.bias"])
+    description = export_checkpoint(tmp_path / "checkpoint", tmp_path / "bundle")
+    assert description.query_mode == "idf"
+    query = Encoder.load(tmp_path / "bundle").encode_query("dog cat dog")
+    table = run.idf()
+    ids = sorted(run.splade.tokenizer.convert_tokens_to_ids(["cat", "dog"]))
+    assert query.term_ids.tolist() == ids
+    assert query.weights.tolist() == pytest.approx(table[ids].tolist())
 
 
 def test_sentences_come_out_of_passages(tmp_path):
@@ -270,7 +292,7 @@ def test_the_price_of_a_term_follows_their_number():
     assert terms.price < dear
     for _ in range(2000):
         terms.charge(weights)
-    assert terms.price == 10.0  # no further
+    assert terms.price == 100.0  # no further
 
 
 def test_a_price_that_has_no_say_yet_stands_still():
