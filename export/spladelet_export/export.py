@@ -45,9 +45,9 @@ from spladelet_export.fidelity import (
     measure,
 )
 from spladelet_export.gate import Gate, Limits
-from spladelet_export.graph import BLOCK, compact, fuse_pooling, opset, rename_inputs
+from spladelet_export.graph import BLOCK, compact, fuse_pooling, opset, rename_inputs, upgrade
 from spladelet_export.logits import write_logits
-from spladelet_export.optimize import fuse_attention
+from spladelet_export.optimize import fuse_operators
 from spladelet_export.quantize import RECIPES, Calibration, calibrate, quantize
 from spladelet_export.recipes import find_recipe
 from spladelet_export.texts import built_in_texts
@@ -197,7 +197,7 @@ def fuse_logits(
     with _aside(target) as folder, warnings.catch_warnings():
         for kind in (TruncationWarning, LanguageWarning):  # the built-in texts are meant to be odd
             warnings.simplefilter("ignore", kind)
-        graph = onnx.load(path)
+        graph = upgrade(onnx.load(path))
         rename_inputs(graph)
         return job.run(graph, int8, folder, target)
 
@@ -217,7 +217,7 @@ class _Job:
     def run(
         self, logits: onnx.ModelProto, int8: Int8 | None, folder: Path, target: Path
     ) -> Description:
-        attention = None if int8 is None else fuse_attention(logits)
+        attention = None if int8 is None else fuse_operators(logits)
         self.report("fusing the pooling into it")
         bundle = folder / "float32"
         description = self._write_float32(logits, bundle)

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from spladelet.bundle import Semantics
 from spladelet_export.errors import GraphError
 
+OPSET = 18  # of the operators that are written here
 INPUTS = ("input_ids", "attention_mask")
 # Other names for the same inputs: TensorFlow's, which some exported checkpoints keep.
 ALIASES = {"input_mask": "attention_mask", "segment_ids": "token_type_ids"}
@@ -138,6 +139,24 @@ def opset(model: onnx.ModelProto) -> int:
     """Return the version of the standard operators that a graph uses."""
     standard = ("", "ai.onnx")
     return max(int(entry.version) for entry in model.opset_import if entry.domain in standard)
+
+
+def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph that uses the operators as `OPSET` has them: older exports are converted.
+
+    Raises:
+        GraphError: It cannot be converted.
+    """
+    found = opset(model)
+    if found >= OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, OPSET)
+    except Exception as error:  # of many kinds, from the converter's C++
+        raise GraphError(
+            f"the graph uses operator set {found}, and converting it to {OPSET} failed: {error}. "
+            f"Export it again with opset {OPSET}."
+        ) from error
 
 
 def _check_inputs(graph: onnx.GraphProto) -> None:

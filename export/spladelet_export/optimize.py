@@ -1,8 +1,7 @@
 """Fuse what ONNX Runtime has one operator for, before anything is quantized.
 
 Its optimizer recognises attention only while the graph still looks like the exporter's, so this
-comes before the pooling is fused in. Attention becomes one MultiHeadAttention, which leaves its
-projections alone: those are what int8 is for.
+comes before the pooling is fused in. Its projections are left alone: those are what int8 is for.
 """
 
 import logging
@@ -12,11 +11,13 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
+from spladelet_export.attention import spell_out_attention
 
-def fuse_attention(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph with MultiHeadAttention and Gelu in place of their parts.
 
-    Texts must be padded at the end: the fused attention knows their lengths only.
+def fuse_operators(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph with Gelu and LayerNormalization whole, and attention as `attention` has it.
+
+    Texts must be padded at the end.
     """
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
@@ -42,6 +43,7 @@ def fuse_attention(model: onnx.ModelProto) -> onnx.ModelProto:
         logging.disable(before)
     _constants_to_initializers(fused.graph)
     _split_layer_norms(fused.graph)
+    spell_out_attention(fused.graph)
     return fused
 
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import onnx
 
 from spladelet_export.errors import CheckpointError, require
+from spladelet_export.graph import OPSET
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-OPSET = 18
 
 
 def load_model(folder: Path) -> "PreTrainedModel":

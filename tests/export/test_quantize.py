@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
@@ -16,11 +17,12 @@ from spladelet.bundle import Bundle, Semantics
 from spladelet.tokenizer import Tokenizer
 from spladelet_export import FidelityError, export_checkpoint
 from spladelet_export.checkpoint import read_checkpoint
+from spladelet_export.errors import GraphError
 from spladelet_export.export import Int8, fuse_logits
 from spladelet_export.fidelity import TorchReference
 from spladelet_export.gate import Limits
-from spladelet_export.graph import compact, fuse_pooling
-from spladelet_export.optimize import fuse_attention
+from spladelet_export.graph import compact, fuse_pooling, upgrade
+from spladelet_export.optimize import fuse_operators
 from spladelet_export.quantize import RECIPES, Recipe, calibrate, quantize
 from spladelet_export.texts import built_in_texts
 from spladelet_export.trunk import export_trunk, load_model
@@ -82,6 +84,14 @@ def test_no_constant_matrix_stays_float32(kind, int8_bundle):
     assert any(tensor.data_type == TensorProto.INT8 for tensor in constants.values())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_sum_has_an_order_of_the_processors(kind, int8_bundle):
+    graph = onnx.load(int8_bundle(kind) / "model.onnx", load_external_data=False).graph
+    operators = {node.op_type for node in graph.node}
+    assert "Exp" in operators
+    assert not operators & {"MultiHeadAttention", "Attention", "Softmax"}
+
+
 def test_a_tied_decoder_is_stored_once(int8_bundle):
     description = Bundle.open(int8_bundle("bert")).description
     model = onnx.load(int8_bundle("bert") / "model.onnx")
@@ -139,7 +149,7 @@ def test_force_writes_it_all_the_same_with_every_attempt(checkpoint, tmp_path):
 def prepared(checkpoint):
     """A fused float32 graph with its calibration, and the tokenizer."""
     source = read_checkpoint(checkpoint("bert"))
-    graph = fuse_attention(export_trunk(load_model(source.folder)))
+    graph = fuse_operators(export_trunk(load_model(source.folder)))
     fuse_pooling(graph, Semantics(), {})
     tokenizer = Tokenizer(source.folder / "tokenizer.json", max_length=64)
     texts = [text.ids for text in tokenizer.tokenize(TEXTS)]
@@ -227,6 +237,29 @@ class TestFuse:
         for text in TEXTS[:10]:
             ours = dense(encoder.encode_documents([text]))[0]
             assert ours == pytest.approx(reference.encode(text, "document"), abs=1e-4)
+
+    @pytest.mark.parametrize("opset", [11, 14, 17])
+    def test_older_operators_are_taken(self, opset, checkpoint, tmp_path, monkeypatch):
+        monkeypatch.setattr("spladelet_export.trunk.OPSET", opset)
+        model = transformers.BertForMaskedLM.from_pretrained(
+            checkpoint("bert"),
+            attn_implementation="eager",  # the other one is exported from 14 on only
+        )
+        onnx.save(export_trunk(model.eval()), tmp_path / "old.onnx")
+        words = checkpoint("bert") / "tokenizer.json"
+        for int8 in (None, Int8(TEXTS, limits=ANY)):
+            description = fuse_logits(
+                tmp_path / "old.onnx", words, tmp_path / ("int8" if int8 else "float32"), int8=int8
+            )
+            assert description.fidelity["max_abs_difference"] <= 1e-4
+            assert description.is_int8 == (int8 is not None)
+
+    def test_what_cannot_be_converted_is_said(self):
+        node = onnx.helper.make_node("Nonsense", ["input_ids"], ["logits"])
+        graph = onnx.helper.make_graph([node], "graph", [], [])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 12)])
+        with pytest.raises(GraphError, match=r"operator set 12, and .* Export it again"):
+            upgrade(model)
 
     def test_inputs_by_their_old_names_are_taken(self, logits, tmp_path):
         model = onnx.load(logits / "model.onnx")

@@ -1,0 +1,133 @@
+"""Attention in plain products, whose sums have one order on every processor and in every batch.
+
+ONNX Runtime's own operator adds a row's exponentials up in as many parts as the processor's vectors
+are wide. So its last bits differ between AVX2 and AVX-512, and the rounding to int8 that follows
+makes whole steps of them. Here that sum is a matrix product, too, which adds in the order of the
+positions, on any processor; the other operators already agree to the bit.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from spladelet_export.graph import used_names
+
+_FUSED = "MultiHeadAttention"
+# A product with a single column has a kernel of its own, whose order depends on the padding.
+_COLUMNS = 2
+
+
+def spell_out_attention(graph: onnx.GraphProto) -> None:
+    """Replace each MultiHeadAttention by what it is made of.
+
+    Padding has the first position's key, which a maximum does not mind, no value and no count.
+
+    Args:
+        graph: A trunk with `attention_mask`, int64[batch, length]; changed in place. Queries, keys
+            and values are products by constants, and share one bias, as the optimizer leaves them.
+    """
+    if any(node.op_type == _FUSED for node in graph.node):
+        _Writer(graph).run()
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Writes a graph's nodes anew."""
+
+    graph: onnx.GraphProto
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+
+    def run(self) -> None:
+        self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
+        producers = {name: node for node in self.graph.node for name in node.output}
+        self._read_mask()
+        for node in self.graph.node:
+            if node.op_type == _FUSED:
+                self._attention(node, producers[node.input[0]])
+            else:
+                self.nodes.append(node)
+        needed, kept = {output.name for output in self.graph.output}, []
+        for node in reversed(self.nodes):  # nothing asks for the texts' lengths any more
+            if needed.intersection(node.output):
+                kept.append(node)
+                needed |= used_names([node])
+        del self.graph.node[:], self.graph.initializer[:]
+        self.graph.node.extend(reversed(kept))
+        self.graph.initializer.extend(t for name, t in self.constants.items() if name in needed)
+
+    def _read_mask(self) -> None:
+        """Write the mask as what each use of it needs, once for all layers."""
+        column = self._add("Unsqueeze", ["attention_mask", self._numbers(2)], "attention/column")
+        self._add("Cast", [column], "attention/is_text", to=TensorProto.BOOL)
+        self._add("Cast", [column], "attention/weight", to=TensorProto.FLOAT)
+        own = self._add("Unsqueeze", ["attention/weight", self._numbers(1)], "attention/one")
+        columns = self._numbers(1, 1, 1, _COLUMNS)
+        self._add("Expand", [own, columns], "attention/ones")  # [batch, 1, length, columns]
+
+    def _attention(self, node: onnx.NodeProto, projection: onnx.NodeProto) -> None:
+        queries, keys, values, bias = node.input[:4]
+        heads = next(a.i for a in node.attribute if a.name == "num_heads")
+        by_query, by_key, by_value = np.split(self._array(bias), 3)
+        scale = np.float32(math.sqrt(heads / len(by_query)))
+        self._scale(projection, scale)
+        name = node.output[0]
+        queries = self._add(
+            "Add", [queries, self._own(bias, "query", by_query * scale)], f"{name}/q"
+        )
+        keys = self._add("Add", [keys, self._own(bias, "key", by_key)], f"{name}/k")
+        values = self._add("Add", [values, self._own(bias, "value", by_value)], f"{name}/v")
+        first = self._first(keys, 1)
+        keys = self._add("Where", ["attention/is_text", keys, first], f"{keys}/padded")
+        values = self._add("Mul", [values, "attention/weight"], f"{values}/padded")
+
+        queries = self._split(queries, heads, [0, 2, 1, 3])
+        keys = self._split(keys, heads, [0, 2, 3, 1])
+        values = self._split(values, heads, [0, 2, 1, 3])
+        scores = self._add("MatMul", [queries, keys], f"{name}/scores")
+        top = self._add("ReduceMax", [scores, self._numbers(-1)], f"{name}/top", keepdims=1)
+        below = self._add("Sub", [scores, top], f"{name}/below")
+        shares = self._add("Exp", [below], f"{name}/shares")
+        sums = self._add("MatMul", [shares, values], f"{name}/sums")
+        totals = self._first(self._add("MatMul", [shares, "attention/ones"], f"{name}/totals"), -1)
+        means = self._add("Div", [sums, totals], f"{name}/means")
+        joined = self._add("Transpose", [means], f"{name}/joined", perm=[0, 2, 1, 3])
+        self._add("Reshape", [joined, self._numbers(0, 0, -1)], name)
+
+    def _scale(self, projection: onnx.NodeProto, scale: np.float32) -> None:
+        """Scale queries where they are made: in their matrix, which layers may share."""
+        matrix = projection.input[1]
+        projection.input[1] = self._own(matrix, "scaled", self._array(matrix) * scale)
+
+    def _split(self, name: str, heads: int, order: Sequence[int]) -> str:
+        apart = self._add("Reshape", [name, self._numbers(0, 0, heads, -1)], f"{name}/heads")
+        return self._add("Transpose", [apart], f"{name}/by_head", perm=order)
+
+    def _first(self, name: str, axis: int) -> str:
+        inputs = [name, self._numbers(0), self._numbers(1), self._numbers(axis)]
+        return self._add("Slice", inputs, f"{name}/first")
+
+    def _array(self, name: str) -> NDArray[np.float32]:
+        array: NDArray[np.float32] = numpy_helper.to_array(self.constants[name])
+        return array
+
+    def _own(self, name: str, part: str, value: NDArray[np.float32]) -> str:
+        made = f"{name}/{part}"
+        if made not in self.constants:
+            self.constants[made] = numpy_helper.from_array(value.astype(np.float32), made)
+        return made
+
+    def _numbers(self, *numbers: int) -> str:
+        name = f"attention/{numbers}"
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.array(numbers, np.int64), name)
+        return name
+
+    def _add(self, operator: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
