@@ -1,9 +1,9 @@
 """Attention in plain products, whose sums have one order on every processor and in every batch.
 
-ONNX Runtime's own operator adds a row's exponentials up in as many parts as the processor's vectors
-are wide. So its last bits differ between AVX2 and AVX-512, and the rounding to int8 that follows
-makes whole steps of them. Here that sum is a matrix product, too, which adds in the order of the
-positions, on any processor; the other operators already agree to the bit.
+ONNX Runtime's softmax, alone or inside its MultiHeadAttention, adds a row's exponentials up in as
+many parts as the processor's vectors are wide. So its last bits differ between AVX2 and AVX-512,
+and the rounding to int8 that follows makes whole steps of them. Here that sum is a matrix product,
+which adds in the order of the positions, on any processor; the other operators agree to the bit.
 """
 
 import math
@@ -23,16 +23,14 @@ _COLUMNS = 2
 
 
 def spell_out_attention(graph: onnx.GraphProto) -> None:
-    """Replace each MultiHeadAttention by what it is made of.
-
-    Padding has the first position's key, which a maximum does not mind, no value and no count.
+    """Replace each MultiHeadAttention and each softmax by what it is made of.
 
     Args:
-        graph: A trunk with `attention_mask`, int64[batch, length]; changed in place. Queries, keys
-            and values are products by constants, and share one bias, as the optimizer leaves them.
+        graph: A trunk with `attention_mask`, int64[batch, length]; changed in place. Where
+            attention is one operator, queries, keys and values are products by constants, and
+            share one bias, as the optimizer leaves them.
     """
-    if any(node.op_type == _FUSED for node in graph.node):
-        _Writer(graph).run()
+    _Writer(graph).run()
 
 
 @dataclass(slots=True)
@@ -50,6 +48,8 @@ class _Writer:
         for node in self.graph.node:
             if node.op_type == _FUSED:
                 self._attention(node, producers[node.input[0]])
+            elif node.op_type == "Softmax" and _axis(node) in (-1, 3):
+                self._softmax(node)
             else:
                 self.nodes.append(node)
         needed, kept = {output.name for output in self.graph.output}, []
@@ -70,7 +70,18 @@ class _Writer:
         columns = self._numbers(1, 1, 1, _COLUMNS)
         self._add("Expand", [own, columns], "attention/ones")  # [batch, 1, length, columns]
 
+    def _softmax(self, node: onnx.NodeProto) -> None:
+        name = node.output[0]
+        shares = self._exponentials(node.input[0], name)
+        shape = self._add("Shape", [shares], f"{name}/shape", start=-1)
+        shape = self._add("Concat", [shape, self._numbers(_COLUMNS)], f"{name}/columns", axis=0)
+        one = numpy_helper.from_array(np.ones(1, np.float32))
+        ones = self._add("ConstantOfShape", [shape], f"{name}/ones", value=one)
+        totals = self._first(self._add("MatMul", [shares, ones], f"{name}/totals"), -1)
+        self._add("Div", [shares, totals], name)
+
     def _attention(self, node: onnx.NodeProto, projection: onnx.NodeProto) -> None:
+        """Padding has the first position's key, which no maximum minds, no value and no count."""
         queries, keys, values, bias = node.input[:4]
         heads = next(a.i for a in node.attribute if a.name == "num_heads")
         by_query, by_key, by_value = np.split(self._array(bias), 3)
@@ -89,15 +100,18 @@ class _Writer:
         queries = self._split(queries, heads, [0, 2, 1, 3])
         keys = self._split(keys, heads, [0, 2, 3, 1])
         values = self._split(values, heads, [0, 2, 1, 3])
-        scores = self._add("MatMul", [queries, keys], f"{name}/scores")
-        top = self._add("ReduceMax", [scores, self._numbers(-1)], f"{name}/top", keepdims=1)
-        below = self._add("Sub", [scores, top], f"{name}/below")
-        shares = self._add("Exp", [below], f"{name}/shares")
+        shares = self._exponentials(self._add("MatMul", [queries, keys], f"{name}/scores"), name)
         sums = self._add("MatMul", [shares, values], f"{name}/sums")
         totals = self._first(self._add("MatMul", [shares, "attention/ones"], f"{name}/totals"), -1)
         means = self._add("Div", [sums, totals], f"{name}/means")
         joined = self._add("Transpose", [means], f"{name}/joined", perm=[0, 2, 1, 3])
         self._add("Reshape", [joined, self._numbers(0, 0, -1)], name)
+
+    def _exponentials(self, scores: str, name: str) -> str:
+        top = self._add("ReduceMax", [scores, self._numbers(-1)], f"{name}/top", keepdims=1)
+        return self._add(
+            "Exp", [self._add("Sub", [scores, top], f"{name}/below")], f"{name}/shares"
+        )
 
     def _scale(self, projection: onnx.NodeProto, scale: np.float32) -> None:
         """Scale queries where they are made: in their matrix, which layers may share."""
@@ -131,3 +145,7 @@ class _Writer:
     def _add(self, operator: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return next((int(a.i) for a in node.attribute if a.name == "axis"), -1)

@@ -286,7 +286,7 @@ def _max_pooling(
     ]
     joined = head.node("Concat", maxima, "max", axis=1)
     pooled = head.node("Add", [joined, head.constant("bias", tail.bias)], "pooled")
-    return _activate(head, pooled, activation)
+    return _activate_few(head, pooled, activation)
 
 
 def _sum_pooling(
@@ -308,6 +308,24 @@ def _sum_pooling(
         summed = head.node("MatMul", [real, activated], f"sum_3d/{i}")
         pooled.append(head.node("Squeeze", [summed, one], f"sum/{i}"))
     return head.node("Concat", pooled, "pooled", axis=1)
+
+
+def _activate_few(head: _Builder, tensor: str, activation: str) -> str:
+    """Take the logarithm of the few terms that are above zero, one by one.
+
+    Over a whole tensor ONNX Runtime's Log takes several numbers at once, but for those at the ends
+    of a thread's share, whose last bit may then be another: it would depend on the batch.
+    """
+    one, axis = head.constant("one_float", np.float32(1)), head.constant("one", np.array([1]))
+    positive = head.node("Relu", [tensor], "relu")
+    places = head.node("NonZero", [positive], "nonzero")
+    places = head.node("Transpose", [places], "places", perm=[1, 0])
+    few = head.node("GatherND", [positive, places], "few")
+    for number in range(2 if activation == "log1p_log1p" else 1):
+        few = head.node("Add", [few, one], f"plus_one/{number}")
+        column = head.node("Unsqueeze", [few, axis], f"column/{number}")
+        few = head.node("ReduceLogSum", [column, axis], f"log/{number}", keepdims=0)
+    return head.node("ScatterND", [positive, places, few], "activated")
 
 
 def _activate(head: _Builder, tensor: str, activation: str, suffix: str = "") -> str:

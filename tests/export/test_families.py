@@ -33,9 +33,8 @@ def test_vectors_are_those_of_sentence_transformers(kind, checkpoint, bundle, te
     assert 5 < (theirs > 0).sum(axis=1).mean() < theirs.shape[1] / 2
 
 
-# ONNX Runtime has one operator for their attention, which sums a text's own positions in one order.
-# The attention of the others stays as it was exported: its sums depend on the batch's length.
-SAME_IN_EVERY_BATCH = ("electra", "roberta", "xlm-roberta", "camembert")
+# Something else in their graphs, not yet found, depends on the batch's length in its last bits.
+NOT_THE_SAME_IN_EVERY_BATCH = ("albert", "deberta-v2")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,7 +49,7 @@ def test_int8_is_near_float32_and_the_same_in_every_batch(
     difference = np.abs(ours.to_csr() - exact.to_csr()).sum()
     assert 0 < difference < 0.1 * exact.weights.sum()
     alone = [encoder.encode_document(text) for text in texts[:30]]
-    if kind in SAME_IN_EVERY_BATCH:
+    if kind not in NOT_THE_SAME_IN_EVERY_BATCH:
         assert alone == list(ours)
     for one, other in zip(alone, ours, strict=True):
         row = SparseVectors.from_rows([one, other], encoder.vocab_size).to_csr().toarray()
