@@ -3,11 +3,12 @@
 ONNX Runtime's softmax, alone or inside its MultiHeadAttention, adds a row's exponentials up in as
 many parts as the processor's vectors are wide. So its last bits differ between AVX2 and AVX-512,
 and the rounding to int8 that follows makes whole steps of them. Here that sum is a matrix product,
-which adds in the order of the positions, on any processor; the other operators agree to the bit.
+which adds in the order of the positions; the other operators of the default model agree to the bit
+(tests/runtime/test_processors.py).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,17 +19,18 @@ from onnx import TensorProto, helper, numpy_helper
 from spladelet_export.graph import used_names
 
 _FUSED = "MultiHeadAttention"
+_PREFIX = "splade/attention"
 # A product with a single column has a kernel of its own, whose order depends on the padding.
 _COLUMNS = 2
 
 
 def spell_out_attention(graph: onnx.GraphProto) -> None:
-    """Replace each MultiHeadAttention and each softmax by what it is made of.
+    """Replace each MultiHeadAttention and each softmax over the last axis by what it is made of.
+
+    Attention of another form than the optimizer gives it (`_is_plain`) stays as it is.
 
     Args:
-        graph: A trunk with `attention_mask`, int64[batch, length]; changed in place. Where
-            attention is one operator, queries, keys and values are products by constants, and
-            share one bias, as the optimizer leaves them.
+        graph: A trunk with `attention_mask`, int64[batch, length]; changed in place.
     """
     _Writer(graph).run()
 
@@ -46,9 +48,9 @@ class _Writer:
         producers = {name: node for node in self.graph.node for name in node.output}
         self._read_mask()
         for node in self.graph.node:
-            if node.op_type == _FUSED:
+            if node.op_type == _FUSED and self._is_plain(node, producers):
                 self._attention(node, producers[node.input[0]])
-            elif node.op_type == "Softmax" and _axis(node) in (-1, 3):
+            elif node.op_type == "Softmax" and _axis(node) == -1:
                 self._softmax(node)
             else:
                 self.nodes.append(node)
@@ -61,14 +63,32 @@ class _Writer:
         self.graph.node.extend(reversed(kept))
         self.graph.initializer.extend(t for name, t in self.constants.items() if name in needed)
 
+    def _is_plain(self, node: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto]) -> bool:
+        """Say whether queries are a product by a constant for this alone, biased, masked by length.
+
+        Everything else that the operator may do has an input or an attribute of its own.
+        """
+        settings = {attribute.name for attribute in node.attribute}
+        projection = producers.get(node.input[0])
+        readers = [other for other in self.graph.node if node.input[0] in other.input]
+        return (
+            len(node.input) == 5
+            and node.input[3] in self.constants
+            and settings <= {"num_heads", "mask_filter_value"}
+            and projection is not None
+            and projection.op_type == "MatMul"
+            and projection.input[1] in self.constants
+            and len(readers) == 1
+        )
+
     def _read_mask(self) -> None:
         """Write the mask as what each use of it needs, once for all layers."""
-        column = self._add("Unsqueeze", ["attention_mask", self._numbers(2)], "attention/column")
-        self._add("Cast", [column], "attention/is_text", to=TensorProto.BOOL)
-        self._add("Cast", [column], "attention/weight", to=TensorProto.FLOAT)
-        own = self._add("Unsqueeze", ["attention/weight", self._numbers(1)], "attention/one")
+        column = self._add("Unsqueeze", ["attention_mask", self._numbers(2)], f"{_PREFIX}/column")
+        self._add("Cast", [column], f"{_PREFIX}/is_text", to=TensorProto.BOOL)
+        self._add("Cast", [column], f"{_PREFIX}/share", to=TensorProto.FLOAT)
+        own = self._add("Unsqueeze", [f"{_PREFIX}/share", self._numbers(1)], f"{_PREFIX}/share_4d")
         columns = self._numbers(1, 1, 1, _COLUMNS)
-        self._add("Expand", [own, columns], "attention/ones")  # [batch, 1, length, columns]
+        self._add("Expand", [own, columns], f"{_PREFIX}/counted")  # [batch, 1, length, columns]
 
     def _softmax(self, node: onnx.NodeProto) -> None:
         name = node.output[0]
@@ -94,15 +114,17 @@ class _Writer:
         keys = self._add("Add", [keys, self._own(bias, "key", by_key)], f"{name}/k")
         values = self._add("Add", [values, self._own(bias, "value", by_value)], f"{name}/v")
         first = self._first(keys, 1)
-        keys = self._add("Where", ["attention/is_text", keys, first], f"{keys}/padded")
-        values = self._add("Mul", [values, "attention/weight"], f"{values}/padded")
+        keys = self._add("Where", [f"{_PREFIX}/is_text", keys, first], f"{keys}/padded")
+        values = self._add("Mul", [values, f"{_PREFIX}/share"], f"{values}/padded")
 
         queries = self._split(queries, heads, [0, 2, 1, 3])
         keys = self._split(keys, heads, [0, 2, 3, 1])
         values = self._split(values, heads, [0, 2, 1, 3])
         shares = self._exponentials(self._add("MatMul", [queries, keys], f"{name}/scores"), name)
         sums = self._add("MatMul", [shares, values], f"{name}/sums")
-        totals = self._first(self._add("MatMul", [shares, "attention/ones"], f"{name}/totals"), -1)
+        totals = self._first(
+            self._add("MatMul", [shares, f"{_PREFIX}/counted"], f"{name}/totals"), -1
+        )
         means = self._add("Div", [sums, totals], f"{name}/means")
         joined = self._add("Transpose", [means], f"{name}/joined", perm=[0, 2, 1, 3])
         self._add("Reshape", [joined, self._numbers(0, 0, -1)], name)
@@ -137,7 +159,7 @@ class _Writer:
         return made
 
     def _numbers(self, *numbers: int) -> str:
-        name = f"attention/{numbers}"
+        name = f"{_PREFIX}/{numbers}"
         if name not in self.constants:
             self.constants[name] = numpy_helper.from_array(np.array(numbers, np.int64), name)
         return name

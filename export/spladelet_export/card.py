@@ -32,7 +32,7 @@ _INT8 = """
 int8 ({recipe}) against float32, on {queries} queries ({sets}): of the ten best documents
 {top10_overlap:.1%} the same; nDCG@10 {ndcg:.3f} for {ndcg_reference:.3f}, ratio {ndcg_ratio:.3f}
 ({ndcg_ratio_low:.3f} to {ndcg_ratio_high:.3f}); {active_dims:.0f} terms a document for
-{active_dims_reference:.0f}. A text's vector is the same in every batch.
+{active_dims_reference:.0f}.{batches}
 """
 
 
@@ -67,4 +67,7 @@ def model_card(description: Description) -> str:
 def _int8_figures(description: Description) -> dict[str, object]:
     quantization = description.quantization
     sets = ", ".join(quantization["evaluated_on"])
-    return {**quantization["attempts"][-1], "sets": sets}
+    # A sum over positions is rounded as its length is padded; a maximum is not.
+    same = description.document.pooling == "max"
+    batches = " A text's vector is the same in every batch." if same else ""
+    return {**quantization["attempts"][-1], "sets": sets, "batches": batches}

@@ -217,12 +217,12 @@ class _Job:
     def run(
         self, logits: onnx.ModelProto, int8: Int8 | None, folder: Path, target: Path
     ) -> Description:
-        attention = None if int8 is None else fuse_operators(logits)
+        fused = None if int8 is None else fuse_operators(logits)
         self.report("fusing the pooling into it")
         bundle = folder / "float32"
         description = self._write_float32(logits, bundle)
-        if int8 is not None and attention is not None:
-            bundle, description = self._write_int8(attention, bundle, description, int8, folder)
+        if int8 is not None and fused is not None:
+            bundle, description = self._write_int8(fused, bundle, description, int8, folder)
         (bundle / CARD).write_text(model_card(description), encoding="utf-8")
         _move(bundle, target, folder)
         return description
@@ -248,7 +248,7 @@ class _Job:
 
     def _write_int8(
         self,
-        attention: onnx.ModelProto,
+        fused: onnx.ModelProto,
         reference: Path,
         description: Description,
         int8: Int8,
@@ -256,8 +256,8 @@ class _Job:
     ) -> tuple[Path, Description]:
         """Try recipes until one passes the gate."""
         document = self.source.document
-        fuse_pooling(attention, document, _metadata(document), _INT8_BLOCK)
-        calibration = self._calibrate(attention, reference, int8)
+        fuse_pooling(fused, document, _metadata(document), _INT8_BLOCK)
+        calibration = self._calibrate(fused, reference, int8)
         collections = int8.collections or [demo_collection()]
         self.report("retrieving with float32, for the gate")
         gate = Gate(VectorCache(_load(reference)), collections)
@@ -266,7 +266,7 @@ class _Job:
         for recipe in RECIPES:
             self.report(f"int8, {recipe.name}")
             shutil.rmtree(bundle, ignore_errors=True)
-            graph = quantize(attention, calibration, recipe)
+            graph = quantize(fused, calibration, recipe)
             quantization: dict[str, Any] = {"weights": "int8"}
             written = self._write(bundle, graph, description.vocab_size, quantization)
             agreement = gate.measure(VectorCache(_load(bundle)))

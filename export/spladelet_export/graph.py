@@ -24,6 +24,7 @@ from spladelet.bundle import Semantics
 from spladelet_export.errors import GraphError
 
 OPSET = 18  # of the operators that are written here
+MAX_BYTES = (1 << 31) - 1  # of one protobuf message
 INPUTS = ("input_ids", "attention_mask")
 # Other names for the same inputs: TensorFlow's, which some exported checkpoints keep.
 ALIASES = {"input_mask": "attention_mask", "segment_ids": "token_type_ids"}
@@ -142,16 +143,23 @@ def opset(model: onnx.ModelProto) -> int:
 
 
 def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a graph that uses the operators as `OPSET` has them: older exports are converted.
+    """Return a graph as a recent exporter would write it.
+
+    Older operators are converted to `OPSET`, and no constant is an input as well.
 
     Raises:
         GraphError: It cannot be converted.
     """
     found = opset(model)
     if found >= OPSET:
-        return model
+        return _with_constants_apart(model)
+    if model.ByteSize() > MAX_BYTES:
+        raise GraphError(
+            f"the graph uses operator set {found}, and with over 2 GB it is too large to be "
+            f"converted. Export it again with opset {OPSET}."
+        )
     try:
-        return version_converter.convert_version(model, OPSET)
+        return _with_constants_apart(version_converter.convert_version(model, OPSET))
     except Exception as error:  # of many kinds, from the converter's C++
         raise GraphError(
             f"the graph uses operator set {found}, and converting it to {OPSET} failed: {error}. "
@@ -159,10 +167,17 @@ def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
 
 
+def _with_constants_apart(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the inputs that only name constants, as the oldest graphs have them."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for entry in [entry for entry in model.graph.input if entry.name in constants]:
+        model.graph.input.remove(entry)
+    return model
+
+
 def _check_inputs(graph: onnx.GraphProto) -> None:
     """Refuse inputs that the runtime would not fill."""
-    stored = {tensor.name for tensor in graph.initializer}
-    found = {entry.name for entry in graph.input} - stored
+    found = {entry.name for entry in graph.input}
     if not set(INPUTS) <= found <= {*INPUTS, "token_type_ids"}:
         raise GraphError(
             f"the graph has inputs {', '.join(sorted(found))}; expected input_ids, attention_mask "

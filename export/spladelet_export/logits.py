@@ -14,6 +14,7 @@ import onnx
 from spladelet.bundle import GRAPH
 from spladelet_export.checkpoint import ACTIVATIONS, Checkpoint
 from spladelet_export.errors import ExportError
+from spladelet_export.graph import MAX_BYTES
 
 _COPIED = (
     "config.json",
@@ -27,7 +28,6 @@ _COPIED = (
 )
 _POOLING = "1_SpladePooling"
 _TYPES = "sentence_transformers.sparse_encoder.models."
-_MAX_BYTES = (1 << 31) - 1  # of one protobuf message
 
 
 def write_logits(checkpoint: Checkpoint, graph: onnx.ModelProto, folder: Path) -> None:
@@ -43,7 +43,7 @@ def write_logits(checkpoint: Checkpoint, graph: onnx.ModelProto, folder: Path) -
         ExportError: It has something in it, or the graph does not fit one file.
     """
     check_new(folder)
-    if graph.ByteSize() > _MAX_BYTES:
+    if graph.ByteSize() > MAX_BYTES:
         raise ExportError("the logits graph is larger than the 2 GB that one ONNX file can hold.")
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -35,7 +35,7 @@ _ROWS_PER_TEXT = 24
 _ROWS_COMPARED = 3000
 _COLUMNS_COMPARED = 2048
 _TINY = 1e-6
-_LARGE_TABLE = 256  # rows: word and position embeddings are larger, relative positions smaller
+_LARGE_TABLE = (256, 64)  # words' and positions' are larger; relative positions', rotations' not
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +301,7 @@ class _Rewriter:
                     self._float_product(node, plan)
             elif pooled_as_integers and node.op_type == "Concat" and node.output[0] == POOLED:
                 self._scale_pooled(node, blocks)
-            elif node.op_type == "Gather" and self._is_large_table(node.input[0]):
+            elif node.op_type == "Gather" and self._is_large_table(node):
                 self._look_up(node)
             elif node.output[0] not in absorbed:
                 self.nodes.append(node)
@@ -426,9 +426,14 @@ class _Rewriter:
         scale = self._node("Gather", [row_scales, ids], f"{gather.output[0]}/scales")
         self.nodes.append(helper.make_node("Mul", [found, scale], [gather.output[0]]))
 
-    def _is_large_table(self, name: str) -> bool:
-        tensor = self.matrices.get(name)
-        return tensor is not None and len(tensor.dims) == 2 and tensor.dims[0] > _LARGE_TABLE
+    def _is_large_table(self, gather: onnx.NodeProto) -> bool:
+        """Say whether rows of embeddings are looked up."""
+        tensor = self.matrices.get(gather.input[0])
+        by_row = all(a.i == 0 for a in gather.attribute if a.name == "axis")
+        if tensor is None or tensor.data_type != TensorProto.FLOAT or not by_row:
+            return False
+        rows, columns = _LARGE_TABLE
+        return len(tensor.dims) == 2 and tensor.dims[0] > rows and tensor.dims[1] > columns
 
     def _finish(self) -> None:
         used = used_names(self.nodes)

@@ -1,9 +1,11 @@
 """Attention in plain products: the same numbers, whatever a batch is padded to."""
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
+from spladelet_export.attention import spell_out_attention
 from spladelet_export.optimize import fuse_operators
 from spladelet_export.trunk import export_trunk, load_model
 
@@ -37,3 +39,30 @@ def test_the_numbers_are_those_of_the_exported_graph(kind, checkpoint):
     for row, length in enumerate(lengths):
         assert np.abs(ours[row, :length] - theirs[row, :length]).max() < 1e-5
         assert np.array_equal(padded[row, :length], ours[row, :length])
+
+
+def attention(bias=True, direct=True, **attributes):
+    """Return a graph with fused attention, its queries a product or something else."""
+    make, rng = onnx.helper.make_node, np.random.default_rng(0)
+    constants = {name: rng.normal(size=(8, 8)).astype(np.float32) for name in ("wq", "wk", "wv")}
+    constants["bias"] = rng.normal(size=24).astype(np.float32)
+    nodes = [make("MatMul", ["x", f"w{side}"], [side]) for side in "qkv"]
+    nodes += [] if direct else [make("Relu", ["q"], ["q_relu"])]
+    inputs = ["q" if direct else "q_relu", "k", "v", "bias" if bias else "", "lengths"]
+    attributes |= {"num_heads": 2, "domain": "com.microsoft"}
+    nodes.append(make("MultiHeadAttention", inputs, ["y"], **attributes))
+    graph = onnx.helper.make_graph(
+        nodes,
+        "graph",
+        [],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    spell_out_attention(graph)
+    return {node.op_type for node in graph.node}
+
+
+def test_attention_that_means_something_else_is_left_alone():
+    assert "MultiHeadAttention" not in attention()
+    for other in ({"scale": 0.5}, {"unidirectional": 1}, {"bias": False}, {"direct": False}):
+        assert "MultiHeadAttention" in attention(**other), other

@@ -144,6 +144,24 @@ def test_padding_changes_nothing(semantics):
     np.testing.assert_allclose(run(model, ids, mask)[:1], alone, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["max", "max-twice"])
+def test_logarithms_are_the_same_wherever_a_text_stands_in_a_batch(kind):
+    many = 5003  # not a whole number of what a processor takes at once
+    embeddings, decoder, bias = weights(vocab=many)
+    model = masked_lm(embeddings, decoder, bias + 20)  # all terms above zero
+    fuse(model, SEMANTICS[kind], 1024)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    ids, mask = batch([4] * 7, vocab=many)
+
+    for rows in (2, 5, 7):
+        together = session.run(None, {"input_ids": ids[:rows], "attention_mask": mask[:rows]})[0]
+        for row in range(rows):
+            feed = {"input_ids": ids[row : row + 1], "attention_mask": mask[row : row + 1]}
+            assert np.array_equal(together[row], session.run(None, feed)[0][0])
+
+
 def test_a_text_without_positive_logits_has_no_weights():
     embeddings, decoder, bias = weights()
     for semantics in (SEMANTICS["max"], SEMANTICS["sum"]):
