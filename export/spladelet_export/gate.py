@@ -15,6 +15,7 @@ from spladelet.evaluation import Collection, Run, VectorCache, measure
 
 _K = 10
 _NDCG = "nDCG@10"
+_TINY = 1e-9
 _RESAMPLES = 2000
 
 
@@ -123,7 +124,8 @@ def _retrieve(model: VectorCache, collections: Sequence[Collection]) -> tuple[li
 
 
 def _ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-    return float(ours.sum() / max(theirs.sum(), 1e-9)) if len(theirs) else 1.0
+    # Where neither has a right answer, they are equal.
+    return float((ours.sum() + _TINY) / (theirs.sum() + _TINY))
 
 
 def _bootstrap_ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, float]:
@@ -131,7 +133,6 @@ def _bootstrap_ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> 
     if not len(ours):
         return 1.0, 1.0
     picks = np.random.default_rng(0).integers(len(ours), size=(_RESAMPLES, len(ours)))
-    # Where a sample holds no right answer of either, they are equal.
-    ratios = (ours[picks].sum(1) + 1e-9) / (theirs[picks].sum(1) + 1e-9)
+    ratios = (ours[picks].sum(1) + _TINY) / (theirs[picks].sum(1) + _TINY)
     low, high = np.quantile(ratios, [0.025, 0.975])
     return float(low), float(high)
