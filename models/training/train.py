@@ -3,12 +3,13 @@
     python models/training/train.py --pairs FOLDER --state STATE --minutes 60
     python models/training/train.py --pairs FOLDER --state STATE --finish 400 -o CHECKPOINT
 
-With --inference-free, queries have no network: a table of IDF, to which documents are trained.
+With --inference-free, queries have no network but a table of IDF, to which documents are trained;
+such a run may go on from a copy of another's state.
 
 The learning rate stays level while training goes on, so that sittings add up to one long run, and
 falls to nothing in the last steps (`--finish`), which leave the state as it was: one can finish,
 look, and go on. What a step does depends on the seed and its number only, not on how the run was
-cut into sittings.
+cut into sittings; on another kind of processor it rounds otherwise.
 
 Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086 (SPLADE, its FLOPS regulariser and
 distillation); Hofstätter et al. 2021, https://arxiv.org/abs/2104.06967 (batches of like queries,
@@ -51,7 +52,7 @@ class Material:
         self.source = source
         self.queries = [query for query, _ in source.pairs]
         self.passages = [passage for _, passage in source.pairs]
-        key = hashlib.sha256(json.dumps(source.pairs).encode()).hexdigest()[:12]
+        key = _key(source.pairs)
         width = splade.bert.config.hidden_size
         store = DenseStore(dense, self.queries, folder / f"{source.name}-{key}-queries.f16", width)
         self.query_vectors = store.get(range(len(self.queries)))
@@ -60,7 +61,8 @@ class Material:
         )
         self.bm25 = Bm25(splade.tokenizer, self.passages, max(settings["document_lengths"]))
         self.query_bags = self.bm25.queries(self.queries, settings["query_length"])
-        negatives = folder / f"{source.name}-{key}-negatives.npy"
+        read = [max(settings["document_lengths"]), settings["query_length"], settings["hard_depth"]]
+        negatives = folder / f"{source.name}-{_key([source.pairs, read])}-negatives.npy"
         if not negatives.exists():
             found = self.bm25.hard_negatives(self.query_bags, settings["hard_depth"])
             np.save(negatives, found)
@@ -112,9 +114,8 @@ def main() -> None:
     sources = read_sources(recipe, options.pairs, options.wordnet)
     for source in sources:
         print(f"{source.name}: {len(source.pairs)} pairs, share {source.share}", flush=True)
-    run = Run(recipe, options.state, Splade(base, options.device), sources, base)
-    if options.inference_free:
-        run.queries = TableQueries(run.splade.tokenizer, run.idf())
+    splade = Splade(base, options.device)
+    run = Run(recipe, options.state, splade, sources, base, inference_free=options.inference_free)
     if options.finish:
         run.finish(options.finish, options.output)
     else:
@@ -131,6 +132,8 @@ class Run:
         splade: Splade,
         sources: list[Source],
         base: Any,  # noqa: ANN401
+        *,
+        inference_free: bool = False,
     ) -> None:
         self.recipe, self.settings, self.folder, self.splade = (
             recipe,
@@ -146,7 +149,10 @@ class Run:
             _teach_head(splade, sources, recipe, folder)
         dense = Dense(base, self.settings["teacher_length"], splade.device)
         self.materials = [Material(s, splade, dense, folder, self.settings) for s in sources]
+        self.table = self._idf() if inference_free else None
         self.queries: Splade | TableQueries = splade
+        if self.table is not None:
+            self.queries = TableQueries(splade.tokenizer, self.table)
         trunk, head = splade.parameters()
         self.optimizer = torch.optim.AdamW(
             [
@@ -170,7 +176,12 @@ class Run:
 
     def sit(self, minutes: float) -> None:
         """Train at a level learning rate until the time is over."""
-        self._log(kind="recipe", **self.recipe)
+        self._log(
+            kind="recipe",
+            inference_free=self.table is not None,
+            bfloat16=self.splade.bfloat16,
+            **self.recipe,
+        )
         end = time.monotonic() + 60 * minutes
         while time.monotonic() < end:
             self._train_step(1.0)
@@ -189,10 +200,10 @@ class Run:
             if self.step % self.settings["every"] == 0:
                 self._point("finish")
         self._point("finish")
-        self.splade.save(output, getattr(self.queries, "table", None))
+        self.splade.save(output, self.table)
         print(f"{output}: {self.step} steps", flush=True)
 
-    def idf(self) -> torch.Tensor:
+    def _idf(self) -> torch.Tensor:
         """Return the terms' IDF over all passages, 1 on average over the queries' terms."""
         frequency = np.sum([material.bm25.frequency for material in self.materials], 0)
         asked = np.sum([material.query_bags.sum(0) for material in self.materials], 0)
@@ -217,7 +228,9 @@ class Run:
         target = torch.arange(len(queries), device=scores.device)
         distance = divergence(scores, teacher, settings["temperatures"], settings["passages_too"])
         ramp = min(1.0, (self.step + 1) / settings["flops_warmup"]) ** 2
-        sparsity = self.query_terms.charge(asked, ramp) + self.document_terms.charge(found, ramp)
+        sparsity = self.document_terms.charge(found, ramp)
+        if self.table is None:
+            sparsity = sparsity + self.query_terms.charge(asked, ramp)
         loss = distance + settings["contrast"] * F.cross_entropy(scores, target) + sparsity
         self._descend(loss, scale * min(1.0, (self.step + 1) / settings["warmup"]))
         self.step += 1
@@ -270,6 +283,7 @@ class Run:
     def _save(self) -> None:
         state = {
             "step": self.step,
+            "inference_free": self.table is not None,
             "model": self.splade.bert.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "query_terms": self.query_terms.state(),
@@ -287,6 +301,8 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
             if "query_terms" not in state:
                 raise SystemExit(f"error: {file} is of an older recipe. Start in a new folder.")
+            if state["inference_free"] and self.table is None:
+                raise SystemExit(f"error: {file} has no queries' side. Give --inference-free.")
             self.query_terms.load(state["query_terms"])
             self.document_terms.load(state["document_terms"])
             self.step = state["step"]
@@ -349,6 +365,11 @@ def _pinned_base(base: Mapping[str, str]) -> Path:
     if found != base["sha256"]:
         raise SystemExit(f"error: {folder} has sha256 {found}; the recipe pins {base['sha256']}.")
     return folder
+
+
+def _key(value: object) -> str:
+    """Return a name for what was computed from a value."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
 def _dims(weights: torch.Tensor) -> float:

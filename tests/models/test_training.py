@@ -72,13 +72,13 @@ def pairs(tmp_path_factory):
     return folder
 
 
-def start(recipe, base, pairs, state):
+def start(recipe, base, pairs, state, **options):
     from pairs import read_sources
     from splade import Splade
     from train import Run
 
     torch.manual_seed(0)
-    return Run(recipe, state, Splade(base), read_sources(recipe, pairs), base)
+    return Run(recipe, state, Splade(base), read_sources(recipe, pairs), base, **options)
 
 
 def weights(run):
@@ -179,24 +179,24 @@ def test_finishing_writes_what_the_exporter_takes_and_leaves_the_state(
 
 
 def test_documents_learn_to_be_found_by_queries_without_a_network(recipe, base, pairs, tmp_path):
-    from splade import TableQueries
-
     from spladelet import Encoder
     from spladelet_export.export import export_checkpoint
 
     pytest.importorskip("sentence_transformers", reason="needs the extra `train`")
-    run = start(recipe, base, pairs, tmp_path / "state")
-    run.queries = TableQueries(run.splade.tokenizer, run.idf())
+    start(recipe, base, pairs, tmp_path / "state")._save()
+    run = start(recipe, base, pairs, tmp_path / "state", inference_free=True)
+    run._save()
+    with pytest.raises(SystemExit, match="--inference-free"):
+        start(recipe, base, pairs, tmp_path / "state")
     before = weights(run)
     run.finish(3, tmp_path / "checkpoint")
     assert not torch.equal(before["cls.predictions.bias"], weights(run)["cls.predictions.bias"])
     description = export_checkpoint(tmp_path / "checkpoint", tmp_path / "bundle")
     assert description.query_mode == "idf"
     query = Encoder.load(tmp_path / "bundle").encode_query("dog cat dog")
-    table = run.idf()
     ids = sorted(run.splade.tokenizer.convert_tokens_to_ids(["cat", "dog"]))
     assert query.term_ids.tolist() == ids
-    assert query.weights.tolist() == pytest.approx(table[ids].tolist())
+    assert query.weights.tolist() == pytest.approx(run.table[ids].tolist())
 
 
 def test_sentences_come_out_of_passages(tmp_path):
