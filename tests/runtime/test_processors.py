@@ -25,7 +25,7 @@ texts = [
     "A tennis game runs from love to fifteen, thirty and forty, and the next point wins unless "
     "both sides are level at forty, called deuce.",
 ]
-texts += [" ".join(texts * 4), " ".join(texts)]
+texts.append(" ".join(texts))
 vectors = Encoder.load(threads=1).encode_documents(texts, progress=False)
 print(json.dumps({
     "saturates": _saturates(),
