@@ -4,7 +4,7 @@ Every system runs in a process of its own, on the same checkpoint, texts and thr
 ratio is the median over rounds of the two figures of one round.
 
     python benchmarks/encode.py                           a random checkpoint of the default's shape
-    python benchmarks/encode.py --checkpoint FOLDER       a real one
+    python benchmarks/encode.py --checkpoint FOLDER       a real one (--int8: its bundle)
     python benchmarks/encode.py --quick                   a check that it runs, in about a minute
 """
 
@@ -36,6 +36,7 @@ def main() -> None:
     """Parse arguments and measure, or be a worker."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, help="a SPLADE checkpoint's folder")
+    parser.add_argument("--int8", type=Path, metavar="BUNDLE", help="its int8, made before")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--documents", type=int, default=128, help="texts of 128 tokens a round")
     parser.add_argument("--quick", action="store_true")
@@ -59,7 +60,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         checkpoint = options.checkpoint or _random_checkpoint(folder / "random")
-        _prepare(checkpoint, folder)
+        _prepare(checkpoint, options.int8, folder)
         (folder / "texts.json").write_text(json.dumps(_texts(options.documents)))
         runs: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
         for number in range(options.rounds):
@@ -197,7 +198,7 @@ SYSTEMS: dict[str, Callable[[Path], tuple[Encode, Encode]]] = {
 }
 
 
-def _prepare(checkpoint: Path, folder: Path) -> None:
+def _prepare(checkpoint: Path, bundle: Path | None, folder: Path) -> None:
     """Give every system the same checkpoint in its own form."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from optimum.exporters.onnx import main_export
@@ -209,11 +210,20 @@ def _prepare(checkpoint: Path, folder: Path) -> None:
 
     (folder / "checkpoint").symlink_to(checkpoint.resolve(), target_is_directory=True)
     export_checkpoint(checkpoint, folder / "float32", report=report)
-    # Speed is measured here; what int8 finds is measured when a real model is exported.
-    export_checkpoint(checkpoint, folder / "int8", int8=Int8(force=True), report=report)
+    if bundle is not None:
+        (folder / "int8").symlink_to(bundle.resolve(), target_is_directory=True)
+    else:
+        # Speed is measured here; what int8 finds is measured when a real model is exported.
+        export_checkpoint(checkpoint, folder / "int8", int8=Int8(force=True), report=report)
     report("the plain logits graph, for the others")
     logits = folder / "logits"
-    main_export(str(checkpoint), output=logits, task="fill-mask", do_validation=False)
+    main_export(
+        str(checkpoint),
+        output=logits,
+        task="fill-mask",
+        library_name="transformers",  # sentence-transformers' layout would be taken for its own
+        do_validation=False,
+    )
     settings = json.loads((logits / "tokenizer_config.json").read_text())
     settings.pop("max_length", None)  # fastembed would cut there instead of at model_max_length
     (logits / "tokenizer_config.json").write_text(json.dumps(settings))
