@@ -38,8 +38,8 @@ from spladelet.store import is_index
 
 # Each shares few words, or none, with the document that answers it.
 _QUESTIONS = (
-    "Why do I cry when chopping vegetables?",
-    "Why does the lunar disc sometimes look like a crescent?",
+    "Why does my kitten make a vibrating noise?",
+    "Why does foliage go red in the fall?",
     "Who determines if a defendant committed the crime?",
     "How do I extinguish a blazing skillet?",
 )
