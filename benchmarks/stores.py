@@ -18,7 +18,6 @@ from spladelet import Index, IndexWriter, SparseVector, SparseVectors
 
 OURS = "spladelet"
 PLAIN = "csc[:, terms] @ weights"
-_BATCH = 20_000
 
 Search = Callable[[Any, int], Sequence[int]]  # what `take` returned, k -> document numbers
 
@@ -54,12 +53,11 @@ class System:
 
 
 def ours(weights: str) -> System:
-    """Our index, built from a stream of batches."""
+    """Our index."""
 
     def build(matrix: csr_array, folder: Path) -> None:
         with IndexWriter(folder / "index", weights=weights) as writer:
-            for start in range(0, matrix.shape[0], _BATCH):
-                writer.add(SparseVectors.from_csr(matrix[start : start + _BATCH]))
+            writer.add(SparseVectors.from_csr(matrix))
 
     def open_(folder: Path) -> Opened:
         index = Index.open(folder / "index")

@@ -270,9 +270,9 @@ class Segment:
 
 def hash_ids(ids: Iterable[str]) -> NDArray[np.uint64]:
     """Return 64 bits of each id's BLAKE2b."""
-    digests = (
+    digests = [
         hashlib.blake2b(i.encode("utf-8", "surrogatepass"), digest_size=8).digest() for i in ids
-    )
+    ]
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
@@ -297,12 +297,7 @@ def build_segment(
     check_kind(kind)
     terms, offsets, numbers, weights = _by_term(vectors)
     impacts, scales = _to_impacts(weights, offsets, kind)
-    lost = np.zeros(len(terms), np.float32)
-    if len(terms):
-        kept = impacts.astype(np.float32) * np.repeat(scales, np.diff(offsets))
-        lost = np.maximum.reduceat(np.abs(kept.astype(np.float64) - weights), offsets[:-1])
-        # Rounded up, and never below what an earlier rounding lost.
-        lost = np.where(lost > 0, np.nextafter(lost.astype(np.float32), np.float32(np.inf)), 0)
+    lost = _largest_errors(weights, impacts, scales, offsets)
     if errors is not None:
         lost = lost + errors[terms]
     postings = Postings(
@@ -311,7 +306,7 @@ def build_segment(
         numbers,
         impacts,
         scales,
-        lost.astype(np.float32),
+        lost,
         len(vectors),
     )
     ids = IdTable.of(document.id for document in documents)
@@ -393,3 +388,18 @@ def _to_impacts(
     scales = np.maximum(np.maximum.reduceat(weights, offsets[:-1]) / _LEVELS, least_scale)
     levels = np.rint(weights / np.repeat(scales, np.diff(offsets)))
     return np.clip(levels, 1, _LEVELS).astype(np.uint8), scales.astype(np.float32)
+
+
+def _largest_errors(
+    weights: NDArray[np.float32],
+    impacts: NDArray[Any],
+    scales: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Return how far each term's impacts may be from its weights, rounded up: float32[terms]."""
+    if impacts is weights or not len(scales):
+        return np.zeros(len(scales), np.float32)
+    kept = impacts.astype(np.float32) * np.repeat(scales, np.diff(offsets))
+    largest = np.maximum.reduceat(np.abs(kept.astype(np.float64) - weights), offsets[:-1])
+    up = np.nextafter(largest.astype(np.float32), np.float32(np.inf))
+    return np.where(largest > 0, up, np.float32(0))

@@ -187,7 +187,7 @@ class SparseVectors(Sequence[SparseVector]):
         clean.eliminate_zeros()
         return cls(
             clean.indptr.astype(np.int64),
-            clean.indices.astype(np.int32),
+            clean.indices.astype(np.int32, copy=False),
             clean.data,
             int(clean.shape[1]),
             model,
@@ -198,6 +198,9 @@ class SparseVectors(Sequence[SparseVector]):
         cls, parts: Sequence["SparseVectors"], vocab_size: int, model: str | None = None
     ) -> "SparseVectors":
         """Put matrices of one model on top of each other; what was truncated is forgotten."""
+        if len(parts) == 1:  # nothing is copied
+            (only,) = parts
+            return cls(only.row_offsets, only.term_ids, only.weights, vocab_size, model)
         ends = np.cumsum([0, *(part.row_offsets[-1] for part in parts)], dtype=np.int64)
         offsets = [part.row_offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
         return cls(
