@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
@@ -58,7 +59,10 @@ def run_worker(arguments: Sequence[str], **more: str) -> dict[str, Any]:
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"} | more
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+        how = "failed"
+        if done.returncode < 0:
+            how = f"was killed by {Signals(-done.returncode).name} (SIGKILL: out of memory?)"
+        raise SystemExit(f"{' '.join(command)} {how}:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

@@ -28,6 +28,7 @@ TORCH = "sentence-transformers"
 QUERY = "how long do goldfish live in a small tank"
 LENGTHS = {"32 tokens": 32, "128 tokens": 128, "512 tokens": 512}
 MIX = "10 to 400 words"
+PREPARE = "prepare"
 
 Encode = Callable[[list[str]], object]
 
@@ -41,10 +42,14 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=128, help="texts of 128 tokens a round")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--worker", choices=list(SYSTEMS), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=[PREPARE, *SYSTEMS], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.worker == PREPARE:
+        prepare(options.checkpoint, options.int8, options.folder)
+        print("{}")
+        return
     if options.worker:
         print(json.dumps(work(options.worker, options.folder, options.started)))
         return
@@ -60,7 +65,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         checkpoint = options.checkpoint or _random_checkpoint(folder / "random")
-        _prepare(checkpoint, options.int8, folder)
+        print("every system's form of the checkpoint …", file=sys.stderr)
+        bundle = [] if options.int8 is None else ["--int8", str(options.int8)]
+        given = ["--folder", name, "--checkpoint", str(checkpoint), *bundle]
+        run_worker(["--worker", PREPARE, *given])  # its memory is free again when the others run
         (folder / "texts.json").write_text(json.dumps(_texts(options.documents)))
         runs: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
         for number in range(options.rounds):
@@ -188,7 +196,7 @@ def _openvino_backend(folder: Path) -> tuple[Encode, Encode]:
 SYSTEMS: dict[str, Callable[[Path], tuple[Encode, Encode]]] = {
     OURS: lambda folder: _spladelet(folder, "int8"),
     "spladelet float32": lambda folder: _spladelet(folder, "float32"),
-    # As shipped; the mix then takes 23 GB, so a smaller machine needs fewer --documents.
+    # As shipped; the mix then takes 13 GB, so a smaller machine needs fewer --documents.
     "fastembed": lambda folder: _fastembed(folder, 256),
     "fastembed, batches of 32": lambda folder: _fastembed(folder, 32),
     TORCH: _sentence_transformers,
@@ -198,7 +206,7 @@ SYSTEMS: dict[str, Callable[[Path], tuple[Encode, Encode]]] = {
 }
 
 
-def _prepare(checkpoint: Path, bundle: Path | None, folder: Path) -> None:
+def prepare(checkpoint: Path, bundle: Path | None, folder: Path) -> None:
     """Give every system the same checkpoint in its own form."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from optimum.exporters.onnx import main_export
