@@ -6,6 +6,8 @@ is either a constant, from calibration texts, or one for each token, from that t
 
 - smoothing (SmoothQuant, Xiao et al. 2022, https://arxiv.org/abs/2211.10438): channels with large
   activations are scaled down and their weights up, by the power that leaves the least error;
+- each weight is rounded so that it makes up for what rounding those before it did to the products
+  (GPTQ, Frantar et al. 2023, https://arxiv.org/abs/2210.17323), which costs nothing at run time;
 - row-wise scales, which cost a pass over the activations, where they cut the error enough
   (the output of GELU, whose few large values make one scale for all too coarse);
 - in the pooled head the maximum over positions is taken on the int32 products, before they are
@@ -17,7 +19,7 @@ Needs onnx, onnxruntime and numpy only.
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,8 @@ _ROWS_PER_TEXT = 24
 _ROWS_COMPARED = 3000
 _COLUMNS_COMPARED = 2048
 _TINY = 1e-6
+_DAMPING = 0.01  # of the moments' mean, GPTQ's choice
+_ROWS_AT_ONCE = 64
 _LARGE_TABLE = (256, 64)  # words' and positions' are larger; relative positions', rotations' not
 
 
@@ -91,6 +95,8 @@ class _Plan:
         zero_point: What stands for 0.
         row_wise: Whether each row has its own scale.
         error: Relative error of its products on the sample.
+        moments: Sums of products of two channels over the sample, float32[channels, channels]; None
+            if its matrices are used elsewhere, too.
     """
 
     smoothing: Matrix | None
@@ -98,6 +104,7 @@ class _Plan:
     zero_point: int
     row_wise: bool
     error: float
+    moments: Matrix | None = None
 
 
 def calibrate(model: onnx.ModelProto, texts: Iterable[Sequence[int]]) -> Calibration:
@@ -191,7 +198,12 @@ def _plan(graph: onnx.GraphProto, calibration: Calibration, recipe: Recipe) -> d
         # int8, so it cannot be smoothed.
         is_shared = (name == HIDDEN and tied) or any(node.input[1] in shared for node in nodes)
         powers = (0.0,) if is_shared else _POWERS
-        plans[name] = _best_plan(name, calibration, weights, powers, recipe)
+        plan = _best_plan(name, calibration, weights, powers, recipe)
+        if not is_shared:
+            rows = calibration.rows[name]
+            rows = rows if plan.smoothing is None else rows / plan.smoothing
+            plan = replace(plan, moments=rows.T @ rows)
+        plans[name] = plan
     keep = sorted(plans, key=lambda name: -plans[name].error)
     for name in keep[: round(recipe.float_share * len(keep))]:
         del plans[name]
@@ -263,6 +275,32 @@ def _int8(matrix: Matrix) -> tuple[NDArray[np.int8], Matrix]:
     """Quantize each column: int8[rows, columns] and scales float32[columns]."""
     scales = np.maximum(np.abs(matrix).max(axis=0) / 127, _TINY).astype(np.float32)
     return np.clip(np.rint(matrix / scales), -127, 127).astype(np.int8), scales
+
+
+def _round_in_turn(levels: Matrix, moments: Matrix) -> NDArray[np.int8]:
+    """Round row by row, the rows after it taking on what is lost, as GPTQ does.
+
+    Args:
+        levels: Weights over their scales, float32[channels, outputs].
+        moments: Sums of products of two channels' activations, float32[channels, channels].
+    """
+    size = len(levels)
+    damped = moments.astype(np.float64)
+    damped[np.diag_indices(size)] += _DAMPING * np.trace(damped) / size + _TINY
+    shares = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+    shares /= np.diag(shares)[:, None]
+    rest, rounded = levels.copy(), np.empty(levels.shape, np.int8)
+    for start in range(0, size, _ROWS_AT_ONCE):
+        block = slice(start, min(start + _ROWS_AT_ONCE, size))
+        lost = np.empty_like(rest[block])
+        for row in range(block.start, block.stop):
+            rounded[row] = np.clip(np.rint(rest[row]), -127, 127)
+            lost[row - start] = rest[row] - rounded[row]
+            rest[row + 1 : block.stop] -= np.outer(
+                shares[row, row + 1 : block.stop], lost[row - start]
+            )
+        rest[block.stop :] -= shares[block, block.stop :].T @ lost
+    return rounded
 
 
 @dataclass(slots=True)
@@ -359,8 +397,12 @@ class _Rewriter:
 
     def _weights(self, node: onnx.NodeProto) -> tuple[NDArray[np.int8], Matrix]:
         matrix = numpy_helper.to_array(self.matrices[node.input[1]])
-        smoothing = self.plans[node.input[0]].smoothing
-        return _int8(matrix if smoothing is None else matrix * smoothing[:, None])
+        plan = self.plans[node.input[0]]
+        smoothed = matrix if plan.smoothing is None else matrix * plan.smoothing[:, None]
+        quantized, scales = _int8(smoothed)
+        if plan.moments is not None:
+            quantized = _round_in_turn(smoothed / scales, plan.moments)
+        return quantized, scales
 
     def _float_product(self, node: onnx.NodeProto, plan: _Plan) -> None:
         name, weights = node.input[0], node.input[1]
