@@ -41,7 +41,7 @@ _QUESTIONS = (
     "Why does my kitten make a vibrating noise?",
     "Why does foliage go red in the fall?",
     "Who determines if a defendant committed the crime?",
-    "How do I extinguish a blazing skillet?",
+    "Why does plumbing crack in winter?",
 )
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
