@@ -373,7 +373,7 @@ def _row(system: str, figures: dict[str, Any], postings: int) -> list[str]:
     note = SYSTEMS[system].note
     return [
         system + (f" ({note})" if note else ""),
-        f"{figures['build_s']:.{1 if figures['build_s'] >= 1 else 2}f}",
+        seconds(figures["build_s"]),
         f"{figures['disk_bytes'] / postings:.2f}",
         f"{figures['open_ms']:.0f}",
         f"{figures['resident_mb']:.0f}",
@@ -385,6 +385,11 @@ def _row(system: str, figures: dict[str, Any], postings: int) -> list[str]:
         f"{figures['queries_per_s']:.0f}",
         f"{100 * figures['kept_10']:.1f} %",
     ]
+
+
+def seconds(value: float) -> str:
+    """Write seconds with two digits that count."""
+    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
 def plot(result: dict[str, Any], path: Path) -> None:

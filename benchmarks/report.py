@@ -57,7 +57,7 @@ def encode_short() -> str:
     """Ours and the plain alternative, four figures each."""
     result = _result("encode")
     rows = []
-    for system in (encode.OURS, "fastembed", encode.TORCH):
+    for system in (encode.OURS, *encode.FASTEMBED, encode.TORCH):
         runs = result["runs"][system]
         rows.append(
             [system, *(f.format(encode.median(runs, key)) for key, (_, f) in _SHORT.items())]
@@ -75,7 +75,7 @@ def index_short() -> str:
             name + (f" ({stores.SYSTEMS[name].note})" if stores.SYSTEMS[name].note else ""),
             f"{figures['median_ms_10']:.2f}",
             f"{figures['ratio_10']:.1f}",
-            f"{figures['build_s']:.0f}",
+            index.seconds(figures["build_s"]),
             f"{figures['disk_bytes'] / 1e6:.0f}",
             f"{figures['open_ms']:.0f}",
         ]
