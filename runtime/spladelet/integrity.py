@@ -8,7 +8,6 @@ compiled kernel trusts blindly is therefore checked as well.
 import hashlib
 import zlib
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from spladelet.ranking import Postings
 
 def sums(parts: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.uint32]:
     """Return the CRC-32 of each part of a flat array, uint32[len(offsets) - 1]."""
-    bytes_of = np.ascontiguousarray(parts).data
-    spans = pairwise(offsets.tolist())
-    return np.array([zlib.crc32(bytes_of[start:end]) for start, end in spans], np.uint32)
+    view = np.ascontiguousarray(parts).data
+    spans = map(slice, offsets[:-1].tolist(), offsets[1:].tolist())
+    return np.fromiter(map(zlib.crc32, map(view.__getitem__, spans)), np.uint32, len(offsets) - 1)
 
 
 class Checks:

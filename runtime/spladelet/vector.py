@@ -368,6 +368,8 @@ def _ascends(ids: NDArray[np.int64]) -> bool:
 
 
 def _check_weights(weights: NDArray[np.float32]) -> None:
+    if not len(weights) or 0 <= weights.min() <= weights.max() < np.inf:  # false for NaN, too
+        return
     wrong = ~(np.isfinite(weights) & (weights >= 0))
     if wrong.any():
         raise VectorError(
