@@ -66,6 +66,22 @@ def encode_short() -> str:
     return f"{markdown_table(header, rows)}\n\n{_machine(result)}"
 
 
+def quality_short() -> str:
+    """The default model between BM25 and the dense model it learned from."""
+    result = _result("quality")
+    shown = {
+        "BM25": quality.BM25,
+        quality.DENSE: quality.DENSE,
+        "spladelet's default": quality.MODEL,
+        "it and BM25": f"{quality.MODEL} + {quality.BM25}",
+    }
+    rows = [
+        [name, *(f"{found['systems'][key][quality.NDCG]:.3f}" for key in shown.values())]
+        for name, found in result["collections"].items()
+    ]
+    return f"{markdown_table(['nDCG@10', *shown], rows)}\n\n{_machine(result)}"
+
+
 def index_short() -> str:
     """Ours and the peers on the largest set that all of them have."""
     result = _result("index")
@@ -109,6 +125,7 @@ def _machine(result: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "quality": lambda: full("quality", quality.table),
+    "quality-short": quality_short,
     "int8": lambda: full("int8", int8.table),
     "encode": encode_short,
     "encode-full": lambda: full("encode", encode.table),
