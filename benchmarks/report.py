@@ -91,7 +91,7 @@ def index_short() -> str:
             name + (f" ({stores.SYSTEMS[name].note})" if stores.SYSTEMS[name].note else ""),
             f"{figures['median_ms_10']:.2f}",
             f"{figures['ratio_10']:.1f}",
-            index.seconds(figures["build_s"]),
+            index.short_seconds(figures["build_s"]),
             f"{figures['disk_bytes'] / 1e6:.0f}",
             f"{figures['open_ms']:.0f}",
         ]
