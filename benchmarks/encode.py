@@ -197,7 +197,6 @@ def _openvino_backend(folder: Path) -> tuple[Encode, Encode]:
 SYSTEMS: dict[str, Callable[[Path], tuple[Encode, Encode]]] = {
     OURS: lambda folder: _spladelet(folder, "int8"),
     "spladelet float32": lambda folder: _spladelet(folder, "float32"),
-    # As shipped; the mix then takes 13 GB, so a smaller machine needs fewer --documents.
     # As shipped; with --documents 128 it needs more than 23 GB for the mix.
     FASTEMBED[0]: lambda folder: _fastembed(folder, 256),
     FASTEMBED[1]: lambda folder: _fastembed(folder, 32),

@@ -399,13 +399,17 @@ class _Rewriter:
         return self._node("Div", [source, scales], f"{name}/rows")
 
     def _weights(self, node: onnx.NodeProto) -> tuple[NDArray[np.int8], Matrix]:
-        matrix = numpy_helper.to_array(self.matrices[node.input[1]])
-        plan = self.plans[node.input[0]]
-        smoothed = matrix if plan.smoothing is None else matrix * plan.smoothing[:, None]
+        smoothed, moments = self._smoothed(node), self.plans[node.input[0]].moments
         quantized, scales = _int8(smoothed)
-        if plan.moments is not None:
-            quantized = _round_in_turn(smoothed / scales, plan.moments)
+        if moments is not None:
+            quantized = _round_in_turn(smoothed / scales, moments)
         return quantized, scales
+
+    def _smoothed(self, node: onnx.NodeProto) -> Matrix:
+        matrix = numpy_helper.to_array(self.matrices[node.input[1]])
+        smoothing = self.plans[node.input[0]].smoothing
+        smoothed: Matrix = matrix if smoothing is None else matrix * smoothing[:, None]
+        return smoothed
 
     def _float_product(self, node: onnx.NodeProto, plan: _Plan) -> None:
         name, weights = node.input[0], node.input[1]
@@ -453,7 +457,7 @@ class _Rewriter:
 
     def _scale_pooled(self, concat: onnx.NodeProto, blocks: Sequence[onnx.NodeProto]) -> None:
         """Scale the maxima back, once for each term instead of once for each position."""
-        scales = np.concatenate([self._weights(block)[1] for block in blocks])
+        scales = np.concatenate([_int8(self._smoothed(block))[1] for block in blocks])
         scales = scales * np.float32(self.plans[HIDDEN].scale)
         integers = self._node("Concat", list(concat.input), f"{POOLED}/int32", axis=1)
         floats = self._node("Cast", [integers], f"{POOLED}/float32", to=TensorProto.FLOAT)

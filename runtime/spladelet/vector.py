@@ -371,8 +371,7 @@ def _check_weights(weights: NDArray[np.float32]) -> None:
     if not len(weights) or 0 <= weights.min() <= weights.max() < np.inf:  # false for NaN, too
         return
     wrong = ~(np.isfinite(weights) & (weights >= 0))
-    if wrong.any():
-        raise VectorError(
-            f"weight {weights[wrong][0]} at position {int(np.flatnonzero(wrong)[0])}: "
-            "expected finite numbers, 0 or above."
-        )
+    raise VectorError(
+        f"weight {weights[wrong][0]} at position {int(np.flatnonzero(wrong)[0])}: "
+        "expected finite numbers, 0 or above."
+    )
