@@ -86,7 +86,8 @@ def _lines(documents: list[Document], folder: Path) -> tuple[Get, float, int]:
 
     path = folder / "documents.jsonl"
     start = time.perf_counter()
-    store.write_documents(path, documents)
+    with path.open("wb") as file:
+        store.write_documents(file, documents)
     taken = time.perf_counter() - start
     none = SparseVectors(np.zeros(len(documents) + 1, np.int64), *_empty(), 1)
     Index.build(none, documents).save(folder / "index")

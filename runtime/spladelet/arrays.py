@@ -1,4 +1,4 @@
-"""Numpy's .npy files as an index has them: mapped, flat, and never unpickled."""
+"""Numpy's .npy files as an index has them: flat, and never unpickled."""
 
 import io
 from pathlib import Path
@@ -12,19 +12,11 @@ from spladelet.errors import IndexFormatError
 _LONGEST_HEAD = 1024  # bytes of a .npy file before its numbers; ours have 128
 
 
-def map_file(path: Path, size: int) -> NDArray[np.uint8]:
-    """Map a file of so many bytes: uint8[size]."""
-    if not size:  # an empty file cannot be mapped
-        return np.empty(0, np.uint8)
-    # Plain views: slicing np.memmap itself costs a microsecond each time.
-    return np.memmap(path, np.uint8, "r").view(np.ndarray)
-
-
 def read_array(content: NDArray[np.uint8], path: Path, dtype: type[np.generic]) -> NDArray[Any]:
     """Return the array in a .npy file of version 1.0; neither pickles nor archives are taken.
 
     Args:
-        content: The file, from `map_file`.
+        content: The file.
         path: Its place, for messages.
         dtype: What it must hold, in one dimension.
 

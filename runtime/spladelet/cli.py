@@ -32,9 +32,9 @@ from spladelet.engines import engines
 from spladelet.errors import InputError, SpladeletError
 from spladelet.evaluation import command as evaluation
 from spladelet.filters import Where
+from spladelet.generations import is_index
 from spladelet.hits import Hit
 from spladelet.segment import KINDS
-from spladelet.store import is_index
 
 # Each shares few words, or none, with the document that answers it.
 _QUESTIONS = (

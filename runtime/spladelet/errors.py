@@ -15,6 +15,7 @@ SpladeletError
 ├── IndexStoreError             an index on disk cannot be used
 │   ├── IndexNotFoundError      there is none at that place
 │   ├── IndexFormatError        it is of an unknown version, truncated or damaged
+│   ├── IndexReadError          the system does not let it be read
 │   └── IndexWriteError         it could not be saved; what was there before is intact
 │       └── IndexLockedError    another writer is at work
 ├── EngineError                 an external search engine refused
@@ -86,8 +87,12 @@ class IndexFormatError(IndexStoreError):
     """The index is of an unknown version, truncated or damaged."""
 
 
+class IndexReadError(IndexStoreError):
+    """The system does not let an index be read: rights, limits, a failing disk."""
+
+
 class IndexWriteError(IndexStoreError):
-    """The index could not be saved; what was there before is intact."""
+    """The index could not be saved; what was there before is intact, or the message says so."""
 
 
 class IndexLockedError(IndexWriteError):

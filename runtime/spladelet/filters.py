@@ -66,6 +66,12 @@ class Filter:
             None if ids is None else frozenset(check_id_list(ids)),
         )
 
+    @property
+    def size(self) -> int:
+        """How many ids and ranges of values it names."""
+        conditions = (condition for clause in self.clauses or () for condition in clause)
+        return len(self.ids or ()) + sum(len(condition.ranges) for condition in conditions)
+
     def holds(self, table: MetadataTable, documents: int) -> NDArray[np.bool_]:
         """Return which documents the clauses allow: bool[documents]."""
         if self.clauses is None:

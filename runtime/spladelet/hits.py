@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spladelet.documents import Document
+from spladelet.lazy import lazy
 from spladelet.lines import StoredLine, document_of
 
 
@@ -33,7 +33,7 @@ class Hit:
     error: float
     source: Document | StoredLine = field(compare=False)
 
-    @cached_property
+    @lazy
     def document(self) -> Document:
         """The document.
 

@@ -5,26 +5,28 @@ see `IndexWriter`. Does not prune or approximate: every search looks at every po
 terms.
 """
 
+import operator
 import os
-import threading
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spladelet import store
-from spladelet.documents import Document, as_documents, check_ids
+from spladelet.documents import Document, as_documents, check_id_list, check_ids
 from spladelet.errors import InputError
 from spladelet.filters import Filter, Where
+from spladelet.generations import claim
 from spladelet.hits import Best, Hit
 from spladelet.lines import StoredLine, id_of
-from spladelet.manifest import Manifest, SegmentEntry
+from spladelet.manifest import Manifest, SegmentEntry, check_encoding
 from spladelet.segment import (
     MAX_DOCUMENTS,
     Segment,
@@ -36,38 +38,46 @@ from spladelet.segment import (
 )
 from spladelet.vector import SparseVector, SparseVectors, check_same_model
 
-_KEPT_SELECTIONS = 8  # filters of which it is remembered, at about a byte a document
+# Filters of which it is remembered what they allow, at about a byte a document; and how many values
+# one may have, for it is kept with them.
+_KEPT_SELECTIONS = 8
+_LARGEST_KEPT = 1024
 
 # A segment, the number of its first document, and which of its documents may be found.
 _Searched: TypeAlias = tuple[Segment, int, Selection | None]
 
 
 class Index:
-    """Documents that can be searched; made by `Index.build` or `Index.open`.
+    """Documents that can be searched; made by `Index.build` or `Index.open`."""
 
-    Attributes:
-        vocab_size: How many terms the model has; 0 if there was no vector yet.
-        model: Fingerprint of the model whose vectors are in here; None if unknown.
-        model_name: What people call that model; may be empty.
-        weights: What weights are kept in: "float32", "float16" or "uint8".
-    """
-
-    def __init__(
-        self,
-        segments: Sequence[Segment],
-        *,
-        vocab_size: int,
-        model: str | None,
-        model_name: str = "",
-        weights: str = "float32",
-    ) -> None:
-        self.vocab_size = vocab_size
-        self.model = model
-        self.model_name = model_name
-        self.weights = weights
-        self._view = _View(segments)
+    def __init__(self, segments: Sequence[Segment], manifest: Manifest) -> None:
+        self._state = _State(manifest, _View(segments))
         self._folder: Path | None = None
-        self._generation = 0
+
+    @property
+    def vocab_size(self) -> int:
+        """How many terms the model has; 0 if there was no vector yet."""
+        return self._state.vocab_size
+
+    @property
+    def model(self) -> str | None:
+        """Fingerprint of the model whose vectors are in here; None if unknown."""
+        return self._state.model
+
+    @property
+    def model_name(self) -> str:
+        """What people call that model; may be empty."""
+        return self._state.manifest.model_name
+
+    @property
+    def weights(self) -> str:
+        """What weights are kept in: "float32", "float16" or "uint8"."""
+        return self._state.manifest.weights
+
+    @property
+    def encoding(self) -> Mapping[str, Any]:
+        """How the documents were encoded, as `build` or the writer was told; may be empty."""
+        return MappingProxyType(dict(self._state.manifest.encoding))
 
     @classmethod
     def build(
@@ -77,6 +87,7 @@ class Index:
         *,
         model_name: str = "",
         weights: str = "float32",
+        encoding: Mapping[str, Any] | None = None,
     ) -> "Index":
         """Index vectors, with the documents they were made of.
 
@@ -87,6 +98,8 @@ class Index:
             model_name: What people call the model; kept for `info`.
             weights: What weights are kept in: "float32" (4 bytes, exact), "float16" (2 bytes) or
                 "uint8" (1 byte, with a scale for each term).
+            encoding: How the documents were encoded, kept for whoever adds others: values of JSON
+                by name.
 
         Raises:
             InputError: There are not as many documents as vectors, or `weights` is none of these.
@@ -103,13 +116,8 @@ class Index:
             )
             for start in range(0, len(kept), MAX_DOCUMENTS)
         ]
-        return cls(
-            segments,
-            vocab_size=vectors.vocab_size,
-            model=vectors.model,
-            model_name=model_name,
-            weights=weights,
-        )
+        about = (vectors.vocab_size, vectors.model, model_name, weights)
+        return cls(segments, Manifest(0, *about, (), check_encoding(encoding)))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Index":
@@ -121,37 +129,33 @@ class Index:
         Raises:
             IndexNotFoundError: There is no index at `path`.
             IndexFormatError: It is of an unknown version, truncated or damaged.
+            IndexReadError: The system does not let it be read.
         """
         folder = Path(path)
-        manifest, segments = store.read_index(folder)
-        index = cls(
-            segments,
-            vocab_size=manifest.vocab_size,
-            model=manifest.model,
-            model_name=manifest.model_name,
-            weights=manifest.weights,
-        )
-        index._folder, index._generation = folder, manifest.generation
+        opened = store.read_index(folder)
+        index = cls(opened.segments, opened.manifest)
+        index._folder, index._state = folder, _State.of(opened)
         return index
 
     def refresh(self) -> bool:
         """Take over what was committed since this index was opened; returns whether there was any.
 
-        Searches that run meanwhile end on what they began with.
+        An index that was put in its place counts, too. Searches that run meanwhile end on what they
+        began with. What did not change is not opened again.
 
         Raises:
             InputError: The index was built in memory.
             IndexNotFoundError: It is not there any more.
             IndexFormatError: It is truncated or damaged.
+            IndexReadError: The system does not let it be read.
         """
         if self._folder is None:
             raise InputError("an index that was built in memory has nothing to refresh from.")
-        if store.current_generation(self._folder) == self._generation:
+        before = self._state.opened
+        opened = store.read_index(self._folder, before)
+        if opened is before:
             return False
-        new = Index.open(self._folder)
-        self.vocab_size, self.model, self.weights = new.vocab_size, new.model, new.weights
-        self.model_name = new.model_name
-        self._view, self._generation = new._view, new._generation
+        self._state = _State.of(opened)  # all at once, for others may be searching
         return True
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -164,24 +168,18 @@ class Index:
             IndexLockedError: Another writer is at work there.
             IndexWriteError: The folder holds something else, or writing failed.
         """
-        folder = Path(path)
-        with store.writing(folder):
+        state = self._state
+        with claim(Path(path)) as folder:
             entries: list[SegmentEntry] = []
             try:
-                for segment in self._view.segments:
+                for segment in state.view.segments:
                     entries.append(store.write_segment(folder, segment))
                     entries[-1] = store.write_deleted(folder, entries[-1], segment.deleted)
-                manifest = Manifest(
-                    store.next_generation(folder),
-                    self.vocab_size,
-                    self.model,
-                    self.model_name,
-                    self.weights,
-                    tuple(entries),
-                )
-                store.publish(folder, manifest)
+                generation = folder.generation + 1
+                segments = tuple(entries)
+                folder.publish(replace(state.manifest, generation=generation, segments=segments))
             except BaseException:
-                store.discard(folder, entries)
+                folder.discard(entry.name for entry in entries)
                 raise
 
     def search(
@@ -247,82 +245,122 @@ class Index:
                 are short, for they take turns with the interpreter's lock; processes that open the
                 same folder share its memory and do not wait for each other.
         """
-        check_k(k)
-        if not 0 <= min_score < np.inf:
-            raise InputError(f"min_score is {min_score}; expected a finite number, 0 or above.")
-        if threads < 1:
-            raise InputError(f"threads is {threads}; expected at least 1.")
-        view = self._view
-        selection = view.select(Filter.of(where, ids))
+        wanted = check_count("k", k)
+        at_once = check_count("threads", threads)
+        least = _check_score(min_score)
+        state = self._state  # one and the same to the end, whatever `refresh` does meanwhile
+        selection = state.view.select(Filter.of(where, ids))
 
         def search(query: SparseVector) -> list[Hit]:
-            self.check_model(query)
-            return view.search(query, k, min_score, selection)
+            state.check_model(query)
+            return state.view.search(query, wanted, least, selection)
 
-        if threads == 1:
+        if at_once == 1:
             return [search(query) for query in queries]
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(at_once) as pool:
             return list(pool.map(search, queries))
 
     def check_model(self, query: SparseVector) -> None:
         """Raise ModelMismatchError if a query was encoded by another model than the documents."""
-        if self.vocab_size:
-            check_same_model(query, self)
+        self._state.check_model(query)
 
     def document(self, number: int) -> Document:
         """Return a document by its number."""
-        if not 0 <= number < len(self):
-            raise InputError(f"there is no document number {number}: the index has {len(self)}.")
-        return self._view.document(number)
+        view = self._state.view
+        try:
+            place = operator.index(number)
+        except TypeError:
+            place = -1
+        if not 0 <= place < view.starts[-1]:
+            raise InputError(
+                f"there is no document number {number!r:.40}: the index has {view.starts[-1]}. "
+                "Numbers begin at 0; for an id use find."
+            )
+        return view.document(place)
 
     def find(self, identity: str) -> int | None:
         """Return the number of the document with an id; None if there is none."""
-        return self._view.find(identity)
+        (asked,) = check_id_list([identity])
+        return self._state.view.find(asked)
 
     def vectors(self) -> SparseVectors:
         """Return the documents' vectors, in the documents' order.
 
         Takes about 8 bytes of memory a posting.
         """
-        return join_rows(self._view.segments, self.vocab_size, self.model)
+        state = self._state
+        return join_rows(state.view.segments, state.vocab_size, state.model)
 
     def fields(self) -> list[str]:
         """Return the names of the metadata that searches can be narrowed by, ascending."""
-        return sorted({name for s in self._view.segments for name in s.fields()})
+        return sorted({name for s in self._state.view.segments for name in s.fields()})
 
     def list_lengths(self) -> NDArray[np.int64]:
         """Return the length of each term's posting lists, with the deleted: int64[vocab_size]."""
-        lengths = np.zeros(self.vocab_size, np.int64)
-        for segment in self._view.segments:
+        state = self._state
+        lengths = np.zeros(state.vocab_size, np.int64)
+        for segment in state.view.segments:
             lengths[segment.postings.terms] += np.diff(segment.postings.offsets)
         return lengths
 
     @property
     def postings(self) -> int:
         """How many weights are stored, over all documents, with those deleted but not yet gone."""
-        return sum(len(segment.postings.numbers) for segment in self._view.segments)
+        return sum(len(segment.postings.numbers) for segment in self._state.view.segments)
 
     @property
     def segments(self) -> int:
         """How many segments hold the documents."""
-        return len(self._view.segments)
+        return len(self._state.view.segments)
 
     @property
     def deleted(self) -> int:
         """How many documents are deleted but not yet gone."""
-        return sum(len(segment.deleted) for segment in self._view.segments)
+        return sum(len(segment.deleted) for segment in self._state.view.segments)
 
     @property
     def bytes_per_posting(self) -> float:
         """How many bytes the posting lists take for each weight, texts and ids aside."""
-        size = sum(segment.postings.size for segment in self._view.segments)
-        return size / self.postings if self.postings else 0.0
+        lists = [segment.postings for segment in self._state.view.segments]
+        count = sum(len(postings.numbers) for postings in lists)
+        return sum(postings.size for postings in lists) / count if count else 0.0
 
     def __len__(self) -> int:
-        return self._view.starts[-1]
+        return self._state.view.starts[-1]
 
     def __repr__(self) -> str:
         return f"Index({len(self)} documents, {self.postings} postings)"
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """All that changes at once when an index is refreshed.
+
+    Attributes:
+        manifest: What the index consists of; in memory, what is known of it.
+        view: Its segments, to be searched.
+        opened: What was read from disk; None in memory.
+    """
+
+    manifest: Manifest
+    view: "_View"
+    opened: store.Opened | None = None
+
+    @classmethod
+    def of(cls, opened: store.Opened) -> "_State":
+        return cls(opened.manifest, _View(opened.segments), opened)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.manifest.vocab_size
+
+    @property
+    def model(self) -> str | None:
+        return self.manifest.model
+
+    def check_model(self, query: SparseVector) -> None:
+        if self.vocab_size:
+            check_same_model(query, self)
 
 
 class _View:
@@ -331,8 +369,7 @@ class _View:
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.segments = tuple(segments)
         self.starts = list(accumulate((len(segment) for segment in segments), initial=0))
-        self._selections: OrderedDict[Filter, list[_Searched]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._selections: dict[Filter, list[_Searched]] = {}
 
     def search(
         self, query: SparseVector, k: int, min_score: float, selection: Sequence[_Searched]
@@ -354,21 +391,26 @@ class _View:
         ]
 
     def select(self, wanted: Filter | None) -> list[_Searched]:
-        """Return what of the segments is to be searched; of late filters it is known."""
+        """Return what of the segments is to be searched; of late filters it is known.
+
+        The dictionary is never changed, only replaced: a lock could be held for ever in a process
+        that is forked meanwhile.
+        """
         parts = list(zip(self.segments, self.starts, strict=False))
         if wanted is None:
             return [(segment, start, None) for segment, start in parts]
-        with self._lock:
-            if wanted not in self._selections:
-                self._selections[wanted] = [
-                    (segment, start, allowed)
-                    for segment, start in parts
-                    if (allowed := segment.select(wanted)) is not None
-                ]
-                while len(self._selections) > _KEPT_SELECTIONS:
-                    self._selections.popitem(last=False)
-            self._selections.move_to_end(wanted)
-            return self._selections[wanted]
+        known = self._selections
+        if wanted in known:
+            return known[wanted]
+        found: list[_Searched] = [
+            (segment, start, allowed)
+            for segment, start in parts
+            if (allowed := segment.select(wanted)) is not None
+        ]
+        if wanted.size <= _LARGEST_KEPT:
+            late = list(known.items())[1 - _KEPT_SELECTIONS :]
+            self._selections = {**dict(late), wanted: found}
+        return found
 
     def document(self, number: int) -> Document:
         place = self._place(number)
@@ -405,7 +447,18 @@ def _largest_below(min_score: float) -> float:
     return max(0.0, float(rounded))
 
 
-def check_k(k: int) -> None:
-    """Raise InputError unless k is at least 1."""
-    if k < 1:
-        raise InputError(f"k is {k}; expected at least 1.")
+def check_count(name: str, value: object) -> int:
+    """Return a whole number, at least 1, of any integer type; InputError for all else."""
+    try:
+        count = 0 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise InputError(f"{name} is {value!r:.40}; expected at least 1, a whole number.")
+    return count
+
+
+def _check_score(value: object) -> float:
+    if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
+        raise InputError(f"min_score is {value!r:.40}; expected a finite number, 0 or above.")
+    return float(value)

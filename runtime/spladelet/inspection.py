@@ -6,9 +6,10 @@ from pathlib import Path
 
 from spladelet import capacity, display
 from spladelet.bundle import Bundle
+from spladelet.generations import is_index
 from spladelet.index import Index
 from spladelet.models import find_bundle
-from spladelet.store import is_index, verify_index
+from spladelet.store import verify_index
 
 _UNITS = {"mb": "MB", "ms": "ms"}
 

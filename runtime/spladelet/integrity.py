@@ -6,6 +6,7 @@ compiled kernel trusts blindly is therefore checked as well.
 """
 
 import hashlib
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from spladelet.bundle import FileEntry
 from spladelet.errors import IndexFormatError
+from spladelet.files import Folder
 from spladelet.manifest import SegmentEntry
 from spladelet.ranking import Postings
 
@@ -117,9 +119,7 @@ class Checks:
         """
         for name in names:
             if name not in self._sound_files:
-                sha256 = hashlib.sha256(self._contents[name].data).hexdigest()
-                if sha256 != self._entry.files[name].sha256:
-                    raise _changed(self._path / name)
+                check_content(self._contents[name], self._path / name, self._entry.files[name])
                 self._sound_files.add(name)
 
     def everything(self, postings: Postings) -> None:
@@ -137,10 +137,20 @@ class Checks:
         )
 
 
-def check_file(path: Path, entry: FileEntry) -> None:
-    """Raise IndexFormatError unless a file's size and sha256 are the manifest's."""
-    if FileEntry.of(path) != entry:
+def check_content(content: NDArray[np.uint8], path: Path, entry: FileEntry) -> None:
+    """Raise IndexFormatError unless a file's sha256 is the manifest's."""
+    if hashlib.sha256(content.data).hexdigest() != entry.sha256:
         raise _changed(path)
+
+
+def check_file(folder: Folder, name: str, entry: FileEntry) -> None:
+    """Raise IndexFormatError unless a file's size, and then its sha256, are the manifest's."""
+    with folder.open(name) as file:
+        # The size first: of a file that was made a terabyte long, no more is read.
+        if os.fstat(file.fileno()).st_size != entry.size or (
+            hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256
+        ):
+            raise _changed(folder.path / name)
 
 
 def _changed(path: Path) -> IndexFormatError:

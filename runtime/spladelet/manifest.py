@@ -7,20 +7,20 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spladelet.bundle import FileEntry
-from spladelet.errors import IndexFormatError
+from spladelet.errors import IndexFormatError, InputError
 from spladelet.segment import ID_FILES, MAX_DOCUMENTS, METADATA_FILES, impact_type
 
 FORMAT = "spladelet-index"
 FORMAT_VERSION = 2
 SEGMENT_NAME = re.compile(r"segment-[0-9a-f]{16}")
-_DELETED = re.compile(r"deleted-[0-9a-f]{16}\.npy")
+DELETED_NAME = re.compile(r"deleted-[0-9a-f]{16}\.npy")
 
 # The files of a segment, and what the arrays among them hold; impacts are of the index's type.
 FILES: dict[str, type[np.generic] | None] = {
@@ -58,6 +58,16 @@ class SegmentEntry:
     deleted: int
     files: Mapping[str, FileEntry]
 
+    @property
+    def deletions(self) -> list[str]:
+        """The name of the file that says which documents are deleted, if some are."""
+        return [name for name in self.files if name not in FILES]
+
+    @property
+    def lasting(self) -> dict[str, FileEntry]:
+        """The files that stay as they are, whatever is deleted."""
+        return {name: self.files[name] for name in FILES}
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -70,6 +80,7 @@ class Manifest:
         model_name: What people call it; may be empty.
         weights: What weights are kept in: "float32", "float16" or "uint8".
         segments: The documents, in order.
+        encoding: How its documents are encoded, for those that are added later; {} if unknown.
     """
 
     generation: int
@@ -78,10 +89,13 @@ class Manifest:
     model_name: str
     weights: str
     segments: tuple[SegmentEntry, ...]
+    encoding: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Write the manifest as text, with a sum of its own."""
         raw = {"format": FORMAT, "format_version": FORMAT_VERSION} | asdict(self)
+        if not self.encoding:  # as it was before there was any
+            del raw["encoding"]
         return json.dumps(raw | {"sha256": _sum(raw)}, indent=2) + "\n"
 
     @classmethod
@@ -107,14 +121,17 @@ class Manifest:
             impact_type(raw["weights"])
             segments = tuple(_segment_entry(entry, where) for entry in raw["segments"])
             return cls(
-                int(raw["generation"]),
-                int(raw["vocab_size"]),
-                raw["model"],
-                raw["model_name"],
+                _count(raw, "generation"),
+                _count(raw, "vocab_size"),
+                _text(raw, "model") if raw["model"] is not None else None,
+                _text(raw, "model_name"),
                 raw["weights"],
                 segments,
+                dict(raw.get("encoding", {})),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except IndexFormatError:
+            raise
+        except Exception as error:  # whatever JSON of another shape brings: it comes from outside
             raise IndexFormatError(
                 f"{where} is not a well-formed manifest ({type(error).__name__}: {error}). "
                 "Build the index again."
@@ -130,9 +147,38 @@ def _segment_entry(raw: Mapping[str, Any], where: Path) -> SegmentEntry:
     if not SEGMENT_NAME.fullmatch(raw["name"]):
         raise IndexFormatError(f"{where} names segment {raw['name']!r}, which none is called.")
     files = {name: FileEntry(**raw["files"][name]) for name in FILES}
-    marks = [name for name in raw["files"] if _DELETED.fullmatch(name)]
+    marks = [name for name in raw["files"] if DELETED_NAME.fullmatch(name)]
     files |= {name: FileEntry(**raw["files"][name]) for name in marks}
-    documents, deleted = int(raw["documents"]), int(raw["deleted"])
-    if len(marks) != (deleted > 0) or not 0 <= documents <= MAX_DOCUMENTS:
+    documents, deleted = _count(raw, "documents"), _count(raw, "deleted")
+    if len(marks) != (deleted > 0) or documents > MAX_DOCUMENTS:
         raise ValueError(f"segment {raw['name']} has {documents} documents, {deleted} deleted")
-    return SegmentEntry(raw["name"], documents, int(raw["postings"]), deleted, files)
+    return SegmentEntry(raw["name"], documents, _count(raw, "postings"), deleted, files)
+
+
+def _text(raw: Mapping[str, Any], name: str) -> str:
+    value = raw[name]
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r:.40}, expected a text")
+    return value
+
+
+def _count(raw: Mapping[str, Any], name: str) -> int:
+    value = raw[name]
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} is {value!r:.40}, expected a whole number, 0 or above")
+    return value
+
+
+def check_encoding(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return how documents are encoded, as a manifest can keep it.
+
+    Raises:
+        InputError: It is no mapping from names to values of JSON.
+    """
+    try:
+        kept: dict[str, Any] = json.loads(json.dumps(dict(given or {}), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"encoding is {given!r:.60}; expected values of JSON by name ({error})."
+        ) from error
+    return kept

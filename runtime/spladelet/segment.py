@@ -9,7 +9,6 @@ kept beside each term. Does not know files: see `store`.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +18,7 @@ from spladelet import ranking
 from spladelet.documents import Document
 from spladelet.errors import InputError
 from spladelet.filters import Filter
+from spladelet.lazy import lazy
 from spladelet.lines import DocumentList, StoredLine, document_of, id_of
 from spladelet.metadata import MetadataTable
 from spladelet.ranking import Postings, score, score_among, top_k
@@ -141,7 +141,7 @@ class Segment:
         """Return how many documents are not deleted."""
         return self.postings.documents - len(self.deleted)
 
-    @cached_property
+    @lazy
     def live(self) -> NDArray[np.int64]:
         """The numbers of the documents that are not deleted, ascending: int64[len]."""
         is_live = np.ones(self.postings.documents, bool)
@@ -316,7 +316,7 @@ def build_segment(
 
 def check_kind(kind: str) -> None:
     """Raise InputError unless weights can be kept as this."""
-    if kind not in _IMPACTS:
+    if not isinstance(kind, str) or kind not in _IMPACTS:
         raise InputError(f"weights is {kind!r}; expected one of {', '.join(_IMPACTS)}.")
 
 

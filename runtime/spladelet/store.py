@@ -1,6 +1,6 @@
-"""An index on disk: sealed segments under one manifest per generation.
+"""The files of an index: sealed segments, named by the manifest of a generation.
 
-    generation-7.json           the manifest; the highest number is the current one
+    generation-7.json           the manifest: see `generations`
     segment-5f0c…/              never changed once a manifest names it
         terms.npy               int32[occurring terms]
         offsets.npy             int64[occurring terms + 1], where each one's posting list begins
@@ -16,118 +16,76 @@
         metadata_….npy          the four arrays of a `MetadataTable`
         deleted-9a1b….npy       int32[deleted documents]; a new file for each generation's
 
-A generation is published by writing its manifest aside, fsync, and rename; until then nothing
-refers to what is new, so a full disk or a killed process leaves the previous generation as it was.
-Readers take no lock and write nothing. Posting lists and documents are memory-mapped; what was
-damaged is found when it is first used, see `integrity`.
+Files are written, and never again: who edits one in place, or cuts it short, takes the ground from
+under those who have it mapped, and the system ends their process (SIGBUS), which nothing in it can
+prevent. Replace the folder by renaming, or change the index through a writer. Files below two
+megabytes are read whole and not mapped. Each that is mapped takes a descriptor until Python 3.13:
+none of a small segment, five of a full one (nine, where metadata differ from document to document),
+so that a process that may have 256 open reads some ten million documents. What was damaged is found
+when it is first used, see `integrity`.
+
+Readers take no lock and write nothing. A segment that a reader has open already is not opened
+again for a newer generation.
 """
 
-import errno
+import hashlib
 import os
-import re
 import secrets
-import shutil
-import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spladelet import integrity
-from spladelet.arrays import map_file, read_array
+from spladelet.arrays import read_array
 from spladelet.bundle import FileEntry
 from spladelet.documents import Document, to_line
-from spladelet.errors import (
-    IndexFormatError,
-    IndexLockedError,
-    IndexNotFoundError,
-    IndexWriteError,
+from spladelet.errors import IndexFormatError, IndexNotFoundError
+from spladelet.files import Folder, contents, sync
+from spladelet.generations import (
+    IndexFolder,
+    current_generation,
+    manifest_name,
+    read_error,
+    read_manifest,
 )
 from spladelet.integrity import Checks, check_file
 from spladelet.lines import StoredDocuments
-from spladelet.manifest import FILES, SEGMENT_NAME, Manifest, SegmentEntry
+from spladelet.manifest import FILES, Manifest, SegmentEntry
 from spladelet.metadata import MetadataTable
 from spladelet.ranking import Postings
 from spladelet.segment import METADATA_FILES, IdTable, Segment, impact_type
 
-_GENERATION = re.compile(r"generation-(\d+)\.json")
-_ASIDE = re.compile(r"generation-\d+-[0-9a-f]{16}\.tmp")
-_LOCK = "writer.lock"  # of Windows only: elsewhere the folder itself is locked
-_ATTEMPTS = 5
 _LINES = 1024  # written at once
+_Result = TypeVar("_Result")
 
 _BY_TERM = ("scales", "errors", "numbers_crc", "impacts_crc")
 # What every search depends on; the rest when it is used.
 _CHECKED_AT_ONCE = tuple(f"{name}.npy" for name in ("terms", "offsets", *_BY_TERM))
 _CHECKED_IN_PARTS = ("numbers", "impacts", "documents")
 
-_Result = TypeVar("_Result")
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A generation of an index, opened.
 
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, and make the folder first; the system frees the lock of the dead.
-
-    Raises:
-        IndexWriteError: The folder holds something else, or cannot be written to; what was there
-            before is intact.
-        IndexLockedError: Another writer holds it.
+    Attributes:
+        manifest: What it consists of.
+        sha256: Of the manifest, in hex: an index that was built anew may count the same.
+        segments: Its segments.
     """
-    if folder.exists() and not is_index(folder) and not _is_vacant(folder):
-        raise IndexWriteError(
-            f"{folder} exists and is not an index. Give the name of a new folder, or of an index."
-        )
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder):
-            yield
-    except OSError as error:
-        raise write_error(folder, error, had_index=is_index(folder)) from error
-    finally:
-        if not is_index(folder):
-            for path in made:
-                _quietly(path.rmdir)  # which fails where something is in it
+
+    manifest: Manifest
+    sha256: str
+    segments: tuple[Segment, ...]
 
 
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    if sys.platform == "win32":  # folders cannot be opened there
-        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT)
-    else:
-        handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            _take_lock(handle)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-                raise
-            raise IndexLockedError(
-                f"{folder} is being written to by another process or writer. One writes at a time; "
-                "try again when it has ended."
-            ) from error
-        yield
-    finally:
-        os.close(handle)
-
-
-def _take_lock(handle: int) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def write_segment(folder: Path, segment: Segment) -> SegmentEntry:
+def write_segment(folder: IndexFolder, segment: Segment) -> SegmentEntry:
     """Write a segment, that no manifest names yet, all but its deleted documents.
 
     Raises:
@@ -136,121 +94,121 @@ def write_segment(folder: Path, segment: Segment) -> SegmentEntry:
     """
     if segment.checks is not None:
         segment.checks.everything(segment.postings)
-    path = folder / f"segment-{secrets.token_hex(8)}"
+    name = f"segment-{secrets.token_hex(8)}"
     try:
-        path.mkdir()
-        return _write_files(path, segment)
+        with folder.folder.make(name) as made:
+            return _write_files(made, segment)
     except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
+        folder.discard([name])
         raise
 
 
-def write_deleted(folder: Path, entry: SegmentEntry, deleted: NDArray[np.int32]) -> SegmentEntry:
+def write_deleted(
+    folder: IndexFolder, entry: SegmentEntry, deleted: NDArray[np.int32]
+) -> SegmentEntry:
     """Write which documents of a segment are deleted, for the next manifest."""
-    files = {name: file for name, file in entry.files.items() if name in FILES}
+    files = entry.lasting
     if len(deleted):
         name = f"deleted-{secrets.token_hex(8)}.npy"
-        path = folder / entry.name / name
-        _save(path, deleted)
-        _sync_folder(path.parent)
-        files[name] = FileEntry.of(path)
+        with folder.folder.subfolder(entry.name) as segment:
+            _save(segment, name, deleted)
+            segment.sync()
+            files[name] = _entry_of(segment, name)
     return SegmentEntry(entry.name, entry.documents, entry.postings, len(deleted), files)
 
 
-def publish(folder: Path, manifest: Manifest) -> None:
-    """Make a manifest the current one, and remove what it does not need."""
-    path = folder / f"generation-{manifest.generation}.json"
-    try:
-        _publish(path, manifest.to_json())
-    except BaseException:
-        _quietly(path.unlink)  # back to the previous generation
-        raise
-    _remove_unused(folder, manifest)
-
-
-def discard(folder: Path, entries: Iterable[SegmentEntry]) -> None:
-    """Remove segments that no manifest names."""
-    for entry in entries:
-        shutil.rmtree(folder / entry.name, ignore_errors=True)
-
-
-def next_generation(folder: Path) -> int:
-    """Return the number of the next manifest."""
-    return (current_generation(folder) or 0) + 1
-
-
-def current_generation(folder: Path) -> int | None:
-    """Return the number of the current manifest; None if there is none."""
-    return max(_generations(folder), default=None)
-
-
-def read_index(folder: Path) -> tuple[Manifest, list[Segment]]:
+def read_index(path: Path, before: Opened | None = None) -> Opened:
     """Open the current generation; nothing is written and no lock taken.
+
+    Args:
+        path: The index.
+        before: What was opened earlier, whose segments are taken where they are still named; it is
+            returned itself if it is the current generation.
 
     Raises:
         IndexNotFoundError: There is no index.
         IndexFormatError: It is of an unknown version, truncated or damaged.
+        IndexReadError: The system does not let it be read.
     """
-    return _current(
-        folder, lambda manifest: [read_segment(folder, s, manifest) for s in manifest.segments]
-    )
+    known = _by_name(before)
+
+    def use(folder: Folder, manifest: Manifest, sha256: str) -> Opened:
+        if before is not None and before.sha256 == sha256:
+            return before
+        segments = [open_segment(folder, entry, manifest, known) for entry in manifest.segments]
+        return Opened(manifest, sha256, tuple(segments))
+
+    return _use_current(path, use)
 
 
-def verify_index(folder: Path) -> Manifest:
+def verify_index(path: Path) -> Manifest:
     """Read every file of an index, compare its sha256 with the manifest, and open it.
 
     Raises:
         IndexNotFoundError: There is no index.
         IndexFormatError: A file differs; the message names it.
+        IndexReadError: The system does not let it be read.
     """
+    sound: set[tuple[str, str]] = set()
 
-    def compare(manifest: Manifest) -> None:
+    def use(folder: Folder, manifest: Manifest, sha256: str) -> None:
         for segment in manifest.segments:
             for name, entry in segment.files.items():
-                check_file(folder / segment.name / name, entry)
+                if (segment.name, name) not in sound:
+                    check_file(folder, f"{segment.name}/{name}", entry)
+                    sound.add((segment.name, name))
 
-    _current(folder, compare)
-    manifest, _ = read_index(folder)
-    return manifest
+    _use_current(path, use)
+    return read_index(path).manifest
 
 
-def _current(folder: Path, use: Callable[[Manifest], _Result]) -> tuple[Manifest, _Result]:
-    """Do something with the current generation; with a newer one, if that takes its place."""
-    for _ in range(_ATTEMPTS):
-        generation = current_generation(folder)
-        if generation is None:
-            raise IndexNotFoundError(
-                f"{folder} holds no index. Build one with `spladelet index FILE -o {folder}`."
-            )
-        path = folder / f"generation-{generation}.json"
+def _use_current(path: Path, use: Callable[[Folder, Manifest, str], _Result]) -> _Result:
+    """Do something with the current generation; with a newer one, if that takes its place.
+
+    As what was done is not done again (see `use`), there is less to do each time: so this ends
+    even where commits come faster than an index opens.
+    """
+    while True:
         try:
-            manifest = Manifest.from_json(path.read_bytes(), path)
-            return manifest, use(manifest)
-        except FileNotFoundError as error:
-            if current_generation(folder) == generation:
-                raise IndexFormatError(
-                    f"{error.filename} is missing; the manifest {path.name} names it. Build the "
-                    "index again."
-                ) from error
-            # A writer replaced this generation while we read it: take the new one.
-    raise IndexFormatError(f"{folder} changes faster than it can be opened. Try again.")
+            with _folder(path) as folder:
+                generation = current_generation(folder)
+                if generation is None:
+                    raise IndexNotFoundError(_none_there(path))
+                try:
+                    raw = read_manifest(folder, generation)
+                    manifest = Manifest.from_json(raw, path / manifest_name(generation))
+                    return use(folder, manifest, hashlib.sha256(raw).hexdigest())
+                except FileNotFoundError as error:
+                    if folder.is_in_place() and current_generation(folder) == generation:
+                        raise IndexFormatError(
+                            f"{path / str(error.filename)} is missing; the manifest "
+                            f"{manifest_name(generation)} names it. Build the index again."
+                        ) from error
+        except OSError as error:
+            raise read_error(path, error) from error
 
 
-def is_index(folder: Path) -> bool:
-    """Say whether the folder holds an index, whatever its state."""
-    return bool(_generations(folder))
+def _folder(path: Path) -> Folder:
+    try:
+        return Folder(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise IndexNotFoundError(_none_there(path)) from error
 
 
-def _is_vacant(folder: Path) -> bool:
-    """Say whether a folder is empty, but for what a killed writer left."""
-    return folder.is_dir() and all(
-        SEGMENT_NAME.fullmatch(path.name) or _ASIDE.fullmatch(path.name) or path.name == _LOCK
-        for path in folder.iterdir()
-    )
+def _none_there(path: Path) -> str:
+    return f"{path} holds no index. Build one with `spladelet index FILE -o {path}`."
 
 
-def _write_files(path: Path, segment: Segment) -> SegmentEntry:
-    offsets, crcs = write_documents(path / "documents.jsonl", segment.documents)
+def _by_name(opened: Opened | None) -> dict[str, tuple[SegmentEntry, Segment]]:
+    if opened is None:
+        return {}
+    pairs = zip(opened.manifest.segments, opened.segments, strict=True)
+    return {entry.name: (entry, segment) for entry, segment in pairs}
+
+
+def _write_files(folder: Folder, segment: Segment) -> SegmentEntry:
+    with folder.create("documents.jsonl") as file:
+        offsets, crcs = write_documents(file, segment.documents)
     postings, metadata = segment.postings, segment.metadata
     arrays: dict[str, NDArray[Any]] = {
         "terms.npy": postings.terms,
@@ -271,62 +229,82 @@ def _write_files(path: Path, segment: Segment) -> SegmentEntry:
         "metadata_numbers.npy": metadata.numbers,
     }
     for name, array in arrays.items():
-        _save(path / name, array)
-    _sync_folder(path)
-    files = {name: FileEntry.of(path / name) for name in FILES}
-    return SegmentEntry(path.name, postings.documents, len(postings.numbers), 0, files)
+        _save(folder, name, array)
+    folder.sync()
+    files = {name: _entry_of(folder, name) for name in FILES}
+    return SegmentEntry(folder.path.name, postings.documents, len(postings.numbers), 0, files)
 
 
 def write_documents(
-    path: Path, documents: Iterable[Document]
+    file: BinaryIO, documents: Iterable[Document]
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
     """Write documents, one a line; returns where each line begins, and each one's CRC-32."""
     lengths: list[int] = []
     crcs: list[int] = []
     rest = map(to_line, documents)
-    with path.open("wb") as file:
-        while lines := list(islice(rest, _LINES)):
-            file.write(b"".join(lines))
-            lengths += map(len, lines)
-            crcs += map(zlib.crc32, lines)
-        _sync(file)
+    while lines := list(islice(rest, _LINES)):
+        file.write(b"".join(lines))
+        lengths += map(len, lines)
+        crcs += map(zlib.crc32, lines)
+    sync(file)
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     return offsets, np.array(crcs, np.uint32)
 
 
-def _save(path: Path, array: NDArray[Any]) -> None:
-    with path.open("wb") as file:
+def _save(folder: Folder, name: str, array: NDArray[Any]) -> None:
+    with folder.create(name) as file:
         np.save(file, array, allow_pickle=False)
-        _sync(file)
+        sync(file)
 
 
-def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segment:
+def _entry_of(folder: Folder, name: str) -> FileEntry:
+    with folder.open(name) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileEntry(os.fstat(file.fileno()).st_size, digest)
+
+
+def open_segment(
+    folder: Folder,
+    entry: SegmentEntry,
+    manifest: Manifest,
+    known: dict[str, tuple[SegmentEntry, Segment]],
+) -> Segment:
     """Open a segment in place.
 
+    Args:
+        folder: The index.
+        entry: What the manifest says of the segment.
+        manifest: The manifest.
+        known: Segments that are open already, by name: one of them is taken if it is the same, but
+            for what is deleted. What is opened is added.
+
     Raises:
-        FileNotFoundError: A file is missing.
+        OSError: A file is missing, or cannot be read.
         IndexFormatError: A file is truncated, or not what the manifest says.
     """
-    path = folder / entry.name
-    for name, file in entry.files.items():
-        if (size := (path / name).stat().st_size) != file.size:
-            raise IndexFormatError(
-                f"{path / name} has {size} bytes, expected {file.size}: it was truncated or "
-                "changed. Build the index again."
-            )
+    opened_as, segment = known.get(entry.name, (None, None))
+    if opened_as is None or segment is None or opened_as.lasting != entry.lasting:
+        segment = _open_lasting(folder, entry, manifest)
+    elif opened_as.files == entry.files:
+        return segment
+    segment = replace(segment, deleted=_open_deleted(folder, entry))
+    known[entry.name] = (entry, segment)
+    return segment
+
+
+def _open_lasting(folder: Folder, entry: SegmentEntry, manifest: Manifest) -> Segment:
+    """Open a segment as if nothing of it were deleted."""
+    path = folder.path / entry.name
+    found = {
+        name: _contents(folder, f"{entry.name}/{name}", file)
+        for name, file in entry.lasting.items()
+    }
     types = {**FILES, "impacts.npy": impact_type(manifest.weights)}
-    contents = {name: map_file(path / name, file.size) for name, file in entry.files.items()}
     load = {
-        name: read_array(contents[name], path / name, dtype)
-        for name, dtype in types.items()
-        if dtype
+        name: read_array(found[name], path / name, dtype) for name, dtype in types.items() if dtype
     }
     crcs = (load[f"{name}_crc.npy"] for name in _CHECKED_IN_PARTS)
-    checks = Checks(path, entry, contents, *crcs)
-    deleted = np.empty(0, np.int32)
-    for name in entry.files.keys() - FILES.keys():
-        deleted = read_array(contents[name], path / name, np.int32)
-        checks.files(name)
+    checks = Checks(path, entry, found, *crcs)
     checks.files(*_CHECKED_AT_ONCE)
     postings = Postings(
         load["terms.npy"],
@@ -340,9 +318,9 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
     ids = IdTable(load["id_hashes.npy"], load["id_numbers.npy"])
     metadata = MetadataTable(*(load[name] for name in METADATA_FILES))
     offsets = load["document_offsets.npy"]
-    lines = contents["documents.jsonl"]
+    lines = found["documents.jsonl"]
     documents = StoredDocuments(lines.data, offsets, checks)
-    segment = Segment(postings, documents, ids, metadata, deleted, checks)
+    segment = Segment(postings, documents, ids, metadata, checks=checks)
     by_term = all(len(load[f"{name}.npy"]) == len(postings.terms) for name in _BY_TERM)
     by_document = len(load["documents_crc.npy"]) == len(offsets) - 1 == entry.documents
     consistent = (
@@ -352,12 +330,38 @@ def read_segment(folder: Path, entry: SegmentEntry, manifest: Manifest) -> Segme
         and _fits(segment, entry, manifest.vocab_size)
     )
     if not consistent:
-        checks.files(*entry.files)  # names the one that was damaged
+        checks.files(*entry.lasting)  # names the one that was damaged
         raise IndexFormatError(
             f"{path} does not hold what the manifest says ({entry.documents} documents, "
             f"{entry.postings} postings over {manifest.vocab_size} terms). Build the index again."
         )
     return segment
+
+
+def _open_deleted(folder: Folder, entry: SegmentEntry) -> NDArray[np.int32]:
+    """Return the numbers of a segment's deleted documents, ascending: int32[deleted]."""
+    for name in entry.deletions:
+        path = folder.path / entry.name / name
+        content = _contents(folder, f"{entry.name}/{name}", entry.files[name])
+        integrity.check_content(content, path, entry.files[name])
+        deleted: NDArray[np.int32] = read_array(content, path, np.int32)
+        if len(deleted) != entry.deleted or not _ascends(deleted, entry.documents):
+            raise IndexFormatError(
+                f"{path} does not hold {entry.deleted} of {entry.documents} documents, as the "
+                "manifest says. Build the index again."
+            )
+        return deleted
+    return np.empty(0, np.int32)
+
+
+def _contents(folder: Folder, name: str, entry: FileEntry) -> NDArray[np.uint8]:
+    with folder.open(name) as file:
+        if (size := os.fstat(file.fileno()).st_size) != entry.size:
+            raise IndexFormatError(
+                f"{folder.path / name} has {size} bytes, expected {entry.size}: it was truncated "
+                "or changed. Build the index again."
+            )
+        return contents(file, size)
 
 
 def _fits(segment: Segment, entry: SegmentEntry, vocab_size: int) -> bool:
@@ -377,8 +381,6 @@ def _fits(segment: Segment, entry: SegmentEntry, vocab_size: int) -> bool:
         and np.isfinite(postings.scales).all()
         and (postings.scales > 0).all()
         and (postings.errors >= 0).all()
-        and len(segment.deleted) == entry.deleted
-        and _ascends(segment.deleted, entry.documents)
     )
 
 
@@ -398,79 +400,3 @@ def _partitions(offsets: NDArray[np.int64], total: int) -> bool:
     return bool(
         len(offsets) and offsets[0] == 0 and offsets[-1] == total and (np.diff(offsets) >= 0).all()
     )
-
-
-def _generations(folder: Path) -> list[int]:
-    try:
-        names = os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [int(match[1]) for name in names if (match := _GENERATION.fullmatch(name))]
-
-
-def _publish(path: Path, text: str) -> None:
-    aside = path.with_name(f"{path.stem}-{secrets.token_hex(8)}.tmp")
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            _sync(file)
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _remove_unused(folder: Path, current: Manifest) -> None:
-    """Remove what the current generation does not need, and what killed writers left behind.
-
-    Files that a reader has mapped live on until it lets go; where the system forbids removing
-    them (Windows), they stay until a later save.
-    """
-    keep = {segment.name: segment.files for segment in current.segments}
-    for path in list(folder.iterdir()):
-        match = _GENERATION.fullmatch(path.name)
-        if (match and int(match[1]) < current.generation) or _ASIDE.fullmatch(path.name):
-            _quietly(path.unlink)
-        elif SEGMENT_NAME.fullmatch(path.name) and path.name not in keep:
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name in keep:
-            for file in path.glob("deleted-*.npy"):
-                if file.name not in keep[path.name]:
-                    _quietly(file.unlink)
-
-
-def _quietly(action: Callable[[], None]) -> None:
-    try:
-        action()
-    except OSError:
-        return
-
-
-def _sync(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there; the rename itself is journalled
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network mounts cannot
-            raise
-    finally:
-        os.close(handle)
-
-
-def write_error(folder: Path, error: OSError, *, had_index: bool) -> IndexWriteError:
-    """Say in the package's terms why writing failed, and that nothing is lost."""
-    intact = "The index that was there is intact." if had_index else "Nothing was left behind."
-    todo = {
-        errno.ENOSPC: "Free some space, or save to another disk.",
-        errno.EACCES: "Choose a folder that you may write to.",
-        errno.EROFS: "Choose a folder that you may write to.",
-    }.get(error.errno or 0, "Mend that and save again.")
-    return IndexWriteError(f"cannot save to {folder}: {error.strerror or error}. {intact} {todo}")

@@ -7,11 +7,12 @@ small segments, which are merged eight at a time: a document is rewritten at mos
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from spladelet import store
 from spladelet.documents import Document, as_documents, check_id_list, check_ids
 from spladelet.errors import DuplicateIdError, IndexWriteError, InputError
 from spladelet.filters import Filter, Where
-from spladelet.manifest import Manifest, SegmentEntry
+from spladelet.generations import claim, write_error
+from spladelet.manifest import Manifest, SegmentEntry, check_encoding
 from spladelet.metadata import MetadataTable
 from spladelet.segment import (
     MAX_DOCUMENTS,
@@ -49,7 +51,7 @@ class IndexWriter:
     """The one writer of an index folder; readers go on beside it.
 
     Use it in a `with` block: what was changed is committed at the end of it, or dropped if an error
-    leaves it.
+    leaves it. It belongs to the process that made it: a fork of that process cannot use it.
 
     >>> with IndexWriter("notes-index") as writer:  # doctest: +SKIP
     ...     writer.add(encoder.encode_documents(documents), documents)
@@ -60,6 +62,7 @@ class IndexWriter:
         weights: What a new index keeps weights in: "float32" (the default), "float16" or "uint8".
             None takes what the index has.
         model_name: What people call a new index's model.
+        encoding: How a new index's documents are encoded: see `Index.build`.
 
     Raises:
         IndexLockedError: Another writer is at work.
@@ -69,22 +72,32 @@ class IndexWriter:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, weights: str | None = None, model_name: str = ""
+        self,
+        path: str | os.PathLike[str],
+        *,
+        weights: str | None = None,
+        model_name: str = "",
+        encoding: Mapping[str, Any] | None = None,
     ) -> None:
-        check_kind(weights or "float32")
-        self._folder = Path(path)
-        self._resources = ExitStack()
-        self._resources.enter_context(store.writing(self._folder))
-        self._manifest = Manifest(0, 0, None, model_name, weights or "float32", ())
+        kind = "float32" if weights is None else weights
+        check_kind(kind)
+        self._manifest = Manifest(0, 0, None, model_name, kind, (), check_encoding(encoding))
         self._parts: list[_Part] = []
         self._pending = _Pending()
         self._changed = self._closed = False
+        self._resources = ExitStack()
         try:
-            if store.is_index(self._folder):
+            self._folder = self._resources.enter_context(claim(Path(path)))
+            if self._folder.generation:
                 self._open(weights)
         except BaseException:
             self._resources.close()
             raise
+
+    @property
+    def encoding(self) -> Mapping[str, Any]:
+        """How the documents are encoded; see `Index.encoding`."""
+        return MappingProxyType(dict(self._manifest.encoding))
 
     def add(
         self, vectors: SparseVectors, documents: Iterable[str | Document] | None = None
@@ -135,10 +148,11 @@ class IndexWriter:
         """Make the changes so far the index's next generation.
 
         Raises:
-            IndexWriteError: Writing failed; the index is as it was, and this writer is closed.
+            IndexWriteError: Writing failed; the index is as it was, unless the message says
+                otherwise, and this writer is closed.
         """
         self._check_open()
-        if not self._changed and store.is_index(self._folder):
+        if not self._changed and self._folder.generation:
             return
         with self._closing_on_error():
             self._flush(0)
@@ -167,7 +181,8 @@ class IndexWriter:
 
     def close(self) -> None:
         """Drop what is not committed, and let other writers in."""
-        store.discard(self._folder, [part.entry for part in self._parts if part.is_new])
+        if not self._closed and self._folder.is_mine:
+            self._folder.discard(part.entry.name for part in self._parts if part.is_new)
         self._parts, self._pending, self._closed = [], _Pending(), True
         self._resources.close()
 
@@ -191,10 +206,11 @@ class IndexWriter:
             self.close()
 
     def _open(self, weights: str | None) -> None:
-        self._manifest, segments = store.read_index(self._folder)
+        opened = store.read_index(self._folder.path)
+        self._manifest, segments = opened.manifest, opened.segments
         if weights not in (None, self._manifest.weights):
             raise InputError(
-                f"weights is {weights!r}, but the index in {self._folder} keeps "
+                f"weights is {weights!r}, but the index in {self._folder.path} keeps "
                 f"{self._manifest.weights!r}. Leave it out, or build another index."
             )
         entries = self._manifest.segments
@@ -269,9 +285,9 @@ class IndexWriter:
         """Write a new segment, and put it in its place as it is read from there."""
         entry = store.write_segment(self._folder, segment)
         try:
-            opened = store.read_segment(self._folder, entry, self._manifest)
+            opened = store.open_segment(self._folder.folder, entry, self._manifest, {})
         except BaseException:
-            store.discard(self._folder, [entry])
+            self._folder.discard([entry.name])
             raise
         self._parts.insert(place, _Part(entry, opened, is_new=True))
 
@@ -284,7 +300,7 @@ class IndexWriter:
             weights, vocab_size = self._manifest.weights, self._manifest.vocab_size
             self._write(run.stop, merge_segments(segments, weights, vocab_size))
         del self._parts[run]
-        store.discard(self._folder, [part.entry for part in merged if part.is_new])
+        self._folder.discard(part.entry.name for part in merged if part.is_new)
         return is_empty
 
     def _publish(self) -> None:
@@ -296,10 +312,10 @@ class IndexWriter:
         ]
         manifest = replace(
             self._manifest,
-            generation=store.next_generation(self._folder),
+            generation=self._folder.generation + 1,
             segments=tuple(entries),
         )
-        store.publish(self._folder, manifest)
+        self._folder.publish(manifest)
         self._manifest, self._changed = manifest, False
         self._parts = [
             _Part(entry, part.segment) for entry, part in zip(entries, self._parts, strict=True)
@@ -313,13 +329,17 @@ class IndexWriter:
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
-                had_index = store.is_index(self._folder)
-                raise store.write_error(self._folder, error, had_index=had_index) from error
+                raise write_error(self._folder.path, error) from error
             raise
 
     def _check_open(self) -> None:
         if self._closed:
-            raise IndexWriteError(f"this writer of {self._folder} is closed. Open another.")
+            raise IndexWriteError(f"this writer of {self._folder.path} is closed. Open another.")
+        if not self._folder.is_mine:
+            raise IndexWriteError(
+                f"this writer of {self._folder.path} belongs to the process that this one was "
+                "forked from. Open another when that one has ended."
+            )
 
 
 class _Pending:

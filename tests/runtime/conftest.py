@@ -8,10 +8,11 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
-from spladelet import Encoder
+from spladelet import Encoder, Index, SparseVectors
 from spladelet.bundle import DESCRIPTION, Description, FileEntry
 from spladelet.models import find_bundle
 
@@ -84,16 +85,24 @@ def replace_file(redescribe):
 
 
 @pytest.fixture
+def large_index():
+    """Return an index of 1,100 documents and 500 terms whose lists are mapped when it is opened."""
+    ids = np.tile(np.arange(500, dtype=np.int32), 1100)
+    offsets = np.arange(0, len(ids) + 1, 500, dtype=np.int64)
+    return Index.build(SparseVectors(offsets, ids, np.ones(len(ids), np.float32), 500))
+
+
+@pytest.fixture
 def run_python():
     """Return a function that runs code in a new process; the time limit is for hangs only."""
 
-    def run(code, *arguments, env=None):
+    def run(code, *arguments, env=None, timeout=120):
         return subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
             env={**os.environ, **(env or {})},
             capture_output=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=timeout,
             check=False,
         )
 

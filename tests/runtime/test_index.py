@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spladelet import Document, Index, SparseVector, SparseVectors
 from spladelet.errors import DuplicateIdError, IndexNotFoundError, InputError, ModelMismatchError
+from spladelet.files import MAPPED_FROM
 
 VOCAB = 12
 # Few different weights, so that ties are common.
@@ -198,15 +199,15 @@ def test_vectors_of_unknown_models_are_searched():
     assert known.search(vector({1: 1.0}, "a")) == known.search(vector({1: 1.0}))
 
 
-def test_an_opened_index_stays_on_disk(tmp_path):
-    Index.build(vectors([{1: 1.0}, {2: 1.0}])).save(tmp_path / "index")
-    (segment,) = Index.open(tmp_path / "index")._view.segments
-    postings = segment.postings
+def test_long_lists_of_an_opened_index_stay_on_disk(tmp_path, large_index):
+    large_index.save(tmp_path / "index")
+    (segment,) = Index.open(tmp_path / "index")._state.view.segments
 
-    for array in (postings.offsets, postings.numbers, postings.impacts):
+    for array in (segment.postings.numbers, segment.postings.impacts):
+        assert array.nbytes > MAPPED_FROM
         while isinstance(array, np.ndarray):
             array = array.base
-        assert isinstance(array, mmap.mmap)
+        assert isinstance(array.obj, mmap.mmap)
 
 
 def state(folder):

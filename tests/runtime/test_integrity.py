@@ -13,8 +13,9 @@ import pytest
 
 from spladelet import Document, Index, SparseVector, SparseVectors
 from spladelet.errors import IndexFormatError
+from spladelet.generations import is_index
 from spladelet.manifest import FILES
-from spladelet.store import is_index, verify_index
+from spladelet.store import verify_index
 
 VOCAB = 6
 QUERY = SparseVector([1, 4], [1.0, 2.0], VOCAB)

@@ -29,7 +29,7 @@ from spladelet.errors import (
     ModelMismatchError,
     SpladeletError,
 )
-from spladelet.index import check_k
+from spladelet.index import check_count
 from spladelet.tokenizer import valid_unicode
 from spladelet.vector import SparseVector
 
@@ -280,7 +280,7 @@ class Engine(ABC):
             EngineUnavailableError: The engine does not answer.
             EngineError: It refuses.
         """
-        check_k(k)
+        k = check_count("k", k)
         stored = self._known = self._known or self.facts()
         if stored is None:
             raise self._not_ours()

@@ -18,7 +18,7 @@ from spladelet.engines.transfer import PushReport, push
 from spladelet.errors import EngineError, InputError, ModelMismatchError
 from spladelet.evaluation.collection import read_collections
 from spladelet.evaluation.grades import Qrels
-from spladelet.store import is_index
+from spladelet.generations import is_index
 
 _SHOWN_FAILURES = 10
 _ALL = "all"
