@@ -7,12 +7,13 @@ Does not know any words: `Encoder.decode` turns term ids into terms.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spladelet.errors import InputError, ModelMismatchError, VectorError
+from spladelet.text import as_count, shown
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -48,6 +49,7 @@ class SparseVector:
     def __init__(
         self, term_ids: ArrayLike, weights: ArrayLike, vocab_size: int, model: str | None = None
     ) -> None:
+        vocab_size = _vocab_size(vocab_size)
         ids, values = _clean_row(term_ids, weights, vocab_size)
         object.__setattr__(self, "term_ids", ids)
         object.__setattr__(self, "weights", values)
@@ -156,7 +158,7 @@ class SparseVectors(Sequence[SparseVector]):
         Raises:
             ModelMismatchError: A row is of another model or vocabulary.
         """
-        rows = list(rows)
+        rows, vocab_size = list(rows), _vocab_size(vocab_size)
         model = model or next((row.model for row in rows if row.model), None)
         for number, row in enumerate(rows):
             if row.vocab_size != vocab_size or (row.model and model and row.model != model):
@@ -174,17 +176,12 @@ class SparseVectors(Sequence[SparseVector]):
         """Take over a scipy sparse matrix (texts x terms); other formats are converted.
 
         Raises:
-            VectorError: A weight is negative or not finite.
+            VectorError: A weight is negative or not finite, or the matrix is damaged.
         """
-        from scipy.sparse import csr_array
+        from spladelet.matrices import sound_csr
 
-        with np.errstate(over="ignore"):  # refused below
-            clean = csr_array(matrix, dtype=np.float32, copy=True)
-        if clean.ndim != 2 or clean.shape[1] > _MAX_VOCAB:
-            raise VectorError(f"a matrix of shape {clean.shape} is not texts x terms.")
-        clean.sum_duplicates()
+        clean = sound_csr(matrix)
         _check_weights(clean.data)
-        clean.eliminate_zeros()
         return cls(
             clean.indptr.astype(np.int64),
             clean.indices.astype(np.int32, copy=False),
@@ -295,13 +292,68 @@ def check_same_model(left: OfModel, right: OfModel) -> None:
 
 
 def check_pruning(max_active_dims: int | None, min_weight: float) -> None:
-    """Raise InputError unless the two limits make sense."""
-    if max_active_dims is not None and max_active_dims < 1:
+    """Raise InputError unless the two limits make sense; None for the first is no limit."""
+    if max_active_dims is not None:
+        as_count(max_active_dims, "max_active_dims")
+    is_number = isinstance(min_weight, (int, float, np.integer, np.floating))
+    if not (is_number and np.isfinite(min_weight) and min_weight >= 0):
         raise InputError(
-            f"max_active_dims is {max_active_dims}; expected at least 1, or None for no limit."
+            f"min_weight is {shown(min_weight)}; expected a finite number, 0 or above."
         )
-    if not (np.isfinite(min_weight) and min_weight >= 0):
-        raise InputError(f"min_weight is {min_weight}; expected a finite number, 0 or above.")
+
+
+def as_vectors(given: object, vocab_size: int | None = None) -> SparseVectors:
+    """Return the vectors of many texts.
+
+    Args:
+        given: `SparseVectors`, one or several `SparseVector`, or a sparse matrix of scipy.
+        vocab_size: How many terms no vectors are of, should there be none.
+
+    Raises:
+        InputError: It is something else; the message names the call that makes vectors of it.
+        ModelMismatchError: The vectors are of different models.
+        VectorError: The matrix is damaged, or has weights that none can have.
+    """
+    if isinstance(given, SparseVectors):
+        return given
+    if isinstance(given, SparseVector):
+        given = [given]
+    if _is_scipys(given):
+        return SparseVectors.from_csr(given)
+    if isinstance(given, (str, bytes, Mapping, np.ndarray)) or not isinstance(given, Iterable):
+        raise InputError(_no_vectors(given, "vectors are"))
+    rows = list(given)
+    for number, row in enumerate(rows):
+        if not isinstance(row, SparseVector):
+            raise InputError(f"item {number} of the vectors: {_no_vectors(row, 'a vector is')}")
+    size = rows[0].vocab_size if rows else vocab_size
+    if size is None:
+        raise InputError(
+            "there are no vectors, so nothing says how many terms they are of; use "
+            "SparseVectors.from_rows([], vocab_size)."
+        )
+    return SparseVectors.from_rows(rows, size)
+
+
+def as_query(given: object) -> SparseVector:
+    """Return the vector of one query.
+
+    Args:
+        given: A `SparseVector`; or `SparseVectors`, or a sparse matrix of scipy, of one row.
+
+    Raises:
+        InputError: It is something else; the message names the call that is right for it.
+        VectorError: The matrix is damaged, or has weights that none can have.
+    """
+    if isinstance(given, SparseVector):
+        return given
+    if _is_scipys(given):
+        given = SparseVectors.from_csr(given)
+    if not isinstance(given, SparseVectors):
+        raise InputError(_no_vectors(given, "a vector is"))
+    if len(given) != 1:
+        raise InputError(f"got {len(given)} vectors where one is expected; use search_many.")
+    return given[0]
 
 
 def prune_row(
@@ -322,6 +374,43 @@ def _restore(made: SparseVector | SparseVectors, state: Sequence[Any]) -> None:
         if isinstance(value, np.ndarray):
             value.flags.writeable = False
         object.__setattr__(made, item.name, value)
+
+
+def _is_scipys(given: object) -> TypeGuard["csr_array"]:
+    """Say whether it is a sparse matrix, without loading scipy for what is none."""
+    if type(given).__module__.partition(".")[0] != "scipy":
+        return False
+    from scipy.sparse import issparse
+
+    return bool(issparse(given))
+
+
+def _no_vectors(given: object, expected: str) -> str:
+    """Say what was given in place of vectors, and which call makes them of it."""
+    what, remedy = type(given).__name__, "encode texts with Encoder"
+    if isinstance(given, str):
+        what, remedy = f"the text {shown(given)}", f"encoder.encode_query({shown(given)})"
+        remedy = f"encode it first: {remedy}"
+    elif isinstance(given, (SparseVector, SparseVectors)):
+        remedy = "give the SparseVectors themselves; for queries, use search_many"
+    elif isinstance(given, Mapping):
+        remedy = "make one of {term id: weight} with SparseVector.from_dict"
+    elif isinstance(given, np.ndarray):
+        remedy = "make them of a dense matrix, texts x terms, with SparseVectors.from_csr"
+    elif isinstance(given, (list, tuple)):
+        if given and all(isinstance(item, SparseVector) for item in given):
+            return f"got {len(given)} vectors where one is expected; use search_many."
+        remedy = "make one of term ids and weights with SparseVector"
+    return f"got {what} where {expected} expected; {remedy}."
+
+
+def _vocab_size(given: int) -> int:
+    if type(given) is int and given >= 0:
+        return given
+    try:
+        return as_count(given, "vocab_size", 0)
+    except InputError as error:
+        raise VectorError(str(error)) from error
 
 
 def _clean_row(

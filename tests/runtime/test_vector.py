@@ -10,6 +10,7 @@ from scipy.sparse import coo_array, csr_array
 
 from spladelet import SparseVector, SparseVectors
 from spladelet.errors import InputError, ModelMismatchError, VectorError
+from spladelet.vector import as_query, as_vectors
 
 VOCAB = 40
 # Few different weights, so that ties are common, beside any that float32 can hold.
@@ -306,3 +307,111 @@ def test_matrices_are_stacked_and_rows_taken_in_their_order():
     assert list(stacked.take(np.array([3, 0]))) == [rows[0], rows[3]]
     assert list(stacked.take(np.arange(5))) == rows
     assert len(SparseVectors.stack([], 5)) == len(stacked.take(np.array([], int))) == 0
+
+
+ROWS = [SparseVector([i], [i + 1.0], 5, "m") for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        SparseVectors.from_rows(ROWS, 5),
+        ROWS,
+        tuple(ROWS),
+        (row for row in ROWS),
+        SparseVectors.from_rows(ROWS, 5).to_csr(),
+        SparseVectors.from_rows(ROWS, 5).to_csr().tolil(),
+    ],
+)
+def test_what_can_only_be_many_vectors_is_taken(given):
+    assert list(as_vectors(given)) == ROWS
+
+
+def test_one_vector_and_none_are_many_too():
+    assert list(as_vectors(ROWS[0])) == ROWS[:1]
+    assert as_vectors(ROWS).model == "m"
+    assert (len(as_vectors([], 5)), as_vectors([], 5).vocab_size) == (0, 5)
+    with pytest.raises(InputError, match="from_rows"):
+        as_vectors([])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("cat", r"got the text 'cat' where vectors are expected; .*encode_query\('cat'\)"),
+        (["cat"], r"item 0 of the vectors: got the text 'cat' where a vector is expected"),
+        (
+            [SparseVectors.from_rows(ROWS, 5)],
+            "item 0 .* got SparseVectors .*give the SparseVectors",
+        ),
+        ({3: 1.0}, r"SparseVector\.from_dict"),
+        (np.eye(3), r"SparseVectors\.from_csr"),
+        (7, "got int"),
+        (None, "got NoneType"),
+    ],
+)
+def test_what_is_no_vectors_is_told_the_right_call(given, message):
+    with pytest.raises(InputError, match=message):
+        as_vectors(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ROWS[1],
+        SparseVectors.from_rows(ROWS[1:2], 5),
+        SparseVectors.from_rows(ROWS[1:2], 5).to_csr(),
+        SparseVectors.from_rows(ROWS[1:2], 5).to_csr().tocoo(),
+        coo_array(np.array([0, 2.0, 0, 0, 0])),
+    ],
+)
+def test_what_can_only_be_one_vector_is_taken(given):
+    assert as_query(given) == ROWS[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (SparseVectors.from_rows(ROWS[:2], 5), "got 2 vectors where one is .*use search_many"),
+        (SparseVectors.from_rows([], 5), "got 0 vectors"),
+        (SparseVectors.from_rows(ROWS, 5).to_csr(), "got 3 vectors .*use search_many"),
+        (ROWS, "got 3 vectors .*use search_many"),
+        ("cat", r"encode it first: encoder\.encode_query\('cat'\)"),
+        ({3: 1.0}, r"SparseVector\.from_dict"),
+        (([3], [1.0]), "term ids and weights"),
+        (np.eye(3)[0], r"SparseVectors\.from_csr"),
+        (None, "got NoneType"),
+    ],
+)
+def test_what_is_no_query_is_told_the_right_call(given, message):
+    with pytest.raises(InputError, match=message):
+        as_query(given)
+
+
+def test_numbers_of_numpy_are_numbers():
+    made = SparseVector([1, 2], [1.0, 2.0], np.int64(VOCAB))
+
+    assert type(made.vocab_size) is int
+    assert type(SparseVectors.from_rows([made], np.int32(VOCAB)).vocab_size) is int
+    assert made.prune(max_active_dims=np.int64(1), min_weight=np.float32(0.5)).to_dict() == {2: 2.0}
+
+
+@pytest.mark.parametrize("size", [2.0, "9", None, True, -1])
+def test_a_vocabulary_has_a_whole_number_of_terms(size):
+    for make in (lambda: SparseVector([1], [1.0], size), lambda: SparseVectors.from_rows([], size)):
+        with pytest.raises(VectorError, match="vocab_size is"):
+            make()
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_active_dims": 2.0},
+        {"max_active_dims": True},
+        {"min_weight": "1"},
+        {"min_weight": None},
+    ],
+)
+def test_limits_are_numbers(limits):
+    with pytest.raises(InputError, match=f"{next(iter(limits))} is"):
+        vector({1: 1.0}).prune(**limits)
