@@ -24,8 +24,9 @@ _BATCH = 4096
 def main() -> None:
     """Encode passages into an index."""
     from spladelet import Document, Encoder, IndexWriter
-    from spladelet.documents import json_object, read_lines
     from spladelet.progress import Progress
+    from spladelet.records import json_object
+    from spladelet.sources import read_lines
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="+", help="documents, JSONL")

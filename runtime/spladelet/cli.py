@@ -25,7 +25,6 @@ from spladelet import (
     read_documents,
 )
 from spladelet._version import __version__
-from spladelet.documents import read_lines
 from spladelet.encoder import LanguageWarning, TruncationWarning
 from spladelet.engines import command as handover
 from spladelet.engines import engines
@@ -35,6 +34,7 @@ from spladelet.filters import Where
 from spladelet.generations import is_index
 from spladelet.hits import Hit
 from spladelet.segment import KINDS
+from spladelet.sources import read_lines
 
 # Each shares few words, or none, with the document that answers it.
 _QUESTIONS = (

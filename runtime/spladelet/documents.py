@@ -1,25 +1,20 @@
-"""Documents, and reading them from JSONL or plain text.
+"""Documents, and reading them from files; `records` has the layouts.
 
-JSONL: one object a line with "text" (or "title" and "text"), "id" or BEIR's "_id" (without one,
-the line number counts), and maybe "metadata", an object. Plain text: one document a line. Both may
-be gzipped; Windows line ends and a byte order mark are taken. Other fields are ignored.
+A record has a text and maybe an id, a title and "metadata", an object; other fields are ignored.
+The text is "text", or what others call it: "contents", "content", "body" or "passage". The id is
+"id" or BEIR's "_id", or one of `records.IDS`; without one, the line number counts.
 """
 
-import gzip
-import io
 import json
-import lzma
-import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.resources.abc import Traversable
-from pathlib import Path
-from typing import IO, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from spladelet.errors import DuplicateIdError, InputError, RecordError
-from spladelet.metadata import check_metadata
+from spladelet.metadata import plain_metadata
+from spladelet.records import IDS, TEXTS, TITLE, read_records
+from spladelet.sources import Source, name_of
+from spladelet.text import MAX_ID, as_id, as_text, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +27,11 @@ class Document:
         title: May be empty.
         metadata: What searches can be narrowed by: text, finite numbers, true, false or None by
             name, or lists of these; or objects, which are only kept.
+
+    A whole number as id is its digits; None, NaN and pandas' NA as text or title are empty.
+
+    Raises:
+        InputError: The id, text or title is something else.
     """
 
     id: str
@@ -39,123 +39,102 @@ class Document:
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    def __post_init__(self) -> None:
+        if type(self.id) is type(self.text) is type(self.title) is str:
+            return
+        object.__setattr__(self, "id", as_id(self.id, "the id of a document"))
+        for name in ("text", "title"):
+            where = f"the {name} of document {self.id!r:.80}"
+            object.__setattr__(self, name, as_text(getattr(self, name), where))
+
     @property
     def content(self) -> str:
         """Title and text as one, as BEIR has it."""
         return f"{self.title} {self.text}".strip()
 
 
-def read_documents(
-    source: str | os.PathLike[str] | Traversable | IO[str],
-) -> Iterator[Document]:
-    """Read documents one by one; see the module for the formats.
+def read_documents(source: Source) -> Iterator[Document]:
+    """Read documents one by one: JSONL, a JSON array, CSV, TSV, or plain text, one a line.
+
+    Text is UTF-8, standard input too. What gzip, bzip2 or xz has packed is unpacked.
 
     Args:
-        source: A path (".gz" is unpacked), a file in a folder or .zip, or an open text file.
+        source: A path, a file in a folder or .zip, or an open file.
 
     Raises:
         InputError: The file cannot be read, or is no UTF-8 text.
-        RecordError: A line is no document; the message names file and line.
+        RecordError: A line is no document, or too long; the message names file and line.
     """
-    as_json: bool | None = None
-    for name, number, line in read_lines(source):
-        if as_json is None:
-            as_json = line.startswith("{")
-        if as_json:
-            yield to_document(json_object(line, number, name), number, name)
+    name = name_of(source)
+    for unit, number, record in read_records(source):
+        if isinstance(record, str):
+            yield Document(str(number), record)
         else:
-            yield Document(str(number), line)
+            yield to_document(record, number, name, unit=unit)
 
 
-def read_lines(
-    source: str | os.PathLike[str] | Traversable | IO[str],
-) -> Iterator[tuple[str, int, str]]:
-    """Read the lines of a text file that are not blank: (file, line number from 1, line).
+def to_document(
+    record: Mapping[str, Any],
+    number: int,
+    name: str,
+    *,
+    identity: str | None = None,
+    unit: str = "line",
+) -> Document:
+    """Make a document of a record; see the module for its fields.
 
     Args:
-        source: A path, or a file in a folder or .zip (".gz" is unpacked), or an open text file.
+        record: The record.
+        number: Its number in the file, which is its id if it has none.
+        name: The file's, for messages.
+        identity: Its id, where that is known otherwise.
+        unit: What the number counts.
 
     Raises:
-        InputError: The file cannot be read, or is no UTF-8 text.
-    """
-    if isinstance(source, (str, os.PathLike)):
-        source = Path(source)
-    if not isinstance(source, Traversable):
-        yield from _lines(source, getattr(source, "name", "input"))
-        return
-    try:
-        with source.open("rb") as raw:
-            unpacked = gzip.GzipFile(fileobj=raw) if source.name.endswith(".gz") else raw
-            # newline: only "\n" ends a line; what else stands before it is stripped.
-            with io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="\n") as file:
-                yield from _lines(file, str(source))
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        zlib.error,
-        lzma.LZMAError,
-        zipfile.BadZipFile,
-    ) as error:
-        # RuntimeError: a .zip that is encrypted, or packed in a way that is not known here.
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
-        raise InputError(f"cannot read {source}: {reason}.") from error
-
-
-def _lines(file: IO[str], name: str) -> Iterator[tuple[str, int, str]]:
-    try:
-        for number, raw in enumerate(file, start=1):
-            line = raw.lstrip("\ufeff").strip()  # standard input may bring a byte order mark
-            if line:
-                yield name, number, line
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name} is no UTF-8 text ({error.reason}). Convert it first, for "
-            "example with `iconv -t utf-8`."
-        ) from error
-
-
-def json_object(line: str, number: int, name: str) -> dict[str, Any]:
-    """Parse a line of a file.
-
-    Raises:
-        RecordError: It is no JSON object; the message names file and line.
+        RecordError: A field is missing, of another type or ambiguous; the message names the place.
     """
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{name}, line {number} is no JSON: {error}.") from error
-    if not isinstance(record, dict):
-        raise RecordError(
-            f"{name}, line {number} is a JSON {type(record).__name__}; expected an object such as "
-            '{"id": "1", "title": "…", "text": "…"}.'
-        )
-    return record
-
-
-def to_document(record: Mapping[str, Any], number: int, name: str) -> Document:
-    """Make a document of a record: "text", and maybe "id" (or "_id"), "title" and "metadata".
-
-    Raises:
-        RecordError: A field is missing or of another type; the message names file and line.
-    """
-    text, title = record.get("text"), record.get("title") or ""
-    if not isinstance(text, str) or not isinstance(title, str):
-        raise RecordError(
-            f'{name}, line {number} has text {text!r:.40} and title {title!r:.40}; expected "text" '
-            'to be a string, and "title" one too if it is there.'
-        )
-    identity = record.get("id", record.get("_id", number))
-    if not isinstance(identity, (str, int)) or isinstance(identity, bool):
-        raise RecordError(
-            f"{name}, line {number} has id {identity!r:.40}; expected a string or whole number."
-        )
-    metadata = record.get("metadata") or {}
-    try:
-        check_metadata(metadata, str(identity))
+        text = as_text(record[text_name(record)], "text")
+        title = as_text(record.get(TITLE), TITLE)
+        named = _record_id(record, number) if identity is None else identity
+        metadata = record.get("metadata") or {}
+        if metadata:
+            metadata = plain_metadata(metadata, named)
     except InputError as error:
-        raise RecordError(f"{name}, line {number}: {error}") from error
-    return Document(str(identity), text, title, metadata)
+        raise RecordError(f"{name}, {unit} {number}: {error}") from error
+    return Document(named, text, title, metadata)
+
+
+def text_name(record: Mapping[str, Any]) -> str:
+    """Return what a record calls its text.
+
+    Raises:
+        InputError: It has none; or two that differ, neither of them called "text".
+    """
+    if "text" in record:
+        return "text"
+    names = [name for name in TEXTS if name in record]
+    if not names:
+        raise InputError('there is no "text"; expected one, and maybe "id" and "title".')
+    if len({as_text(record[name], name) for name in names}) > 1:
+        raise InputError(f'{" and ".join(names)} differ. Call that which is meant "text".')
+    return names[0]
+
+
+def _record_id(record: Mapping[str, Any], number: int) -> str:
+    # "id" and "_id" come first; a passage with one may have the doc_id of what it was cut from.
+    # But "docid" is Anserini's word for the same.
+    names = [name for name in IDS if name in record]
+    if not names:
+        return str(number)
+    if names[0] in IDS[:2]:
+        names = [names[0], *(name for name in names if name == "docid")]
+    ids = [as_id(record[name], name) for name in names]
+    if any(identity != ids[0] for identity in ids):
+        raise InputError(
+            f'{" and ".join(names)} differ ({shown(ids)}). Leave one, and call it "id".'
+        )
+    return ids[0]
 
 
 def to_record(document: Document) -> dict[str, Any]:
@@ -185,10 +164,13 @@ def as_documents(
     """Return as many documents as expected; a str gets its number, counted from `first`, as id.
 
     Raises:
-        InputError: There are more or fewer, or metadata of one cannot be kept.
+        InputError: There are more or fewer, one is something else, or metadata of one cannot be
+            kept.
     """
-    if isinstance(documents, str):
-        raise InputError("documents is one str; expected as many as there are vectors.")
+    if isinstance(documents, (str, Document)):
+        raise InputError(
+            f"documents is one {type(documents).__name__}; expected as many as there are vectors."
+        )
     given = [""] * expected if documents is None else documents
     kept = [
         item if isinstance(item, Document) else Document(str(number), item)
@@ -196,14 +178,21 @@ def as_documents(
     ]
     if len(kept) != expected:
         raise InputError(f"{expected} vectors came with {len(kept)} documents; give one for each.")
-    for document in kept:
+    for number, document in enumerate(kept):
         if document.metadata != {}:
-            check_metadata(document.metadata, document.id)
+            metadata = plain_metadata(document.metadata, document.id)
+            if metadata is not document.metadata:
+                kept[number] = replace(document, metadata=metadata)
     return kept
 
 
 def check_ids(documents: Sequence[Document]) -> None:
-    """Raise DuplicateIdError if two documents have one id."""
+    """Check ids that an index is to have.
+
+    Raises:
+        DuplicateIdError: Two documents have one id.
+        InputError: An id is too long to be one.
+    """
     seen: dict[str, int] = {}
     for number, document in enumerate(documents):
         first = seen.setdefault(document.id, number)
@@ -212,18 +201,23 @@ def check_ids(documents: Sequence[Document]) -> None:
                 f"documents {first} and {number} (from 0) both have id {document.id!r}. Give each "
                 "its own."
             )
+        if len(document.id) > MAX_ID:
+            raise InputError(
+                f"document {number} (from 0) has an id of {len(document.id)} characters "
+                f"({shown(document.id)}); at most {MAX_ID} are kept. Give it a shorter one."
+            )
 
 
-def check_id_list(ids: Iterable[str]) -> list[str]:
-    """Return ids, each once.
+def check_id_list(ids: Iterable[str | int]) -> list[str]:
+    """Return ids, each once; a whole number is its digits.
 
     Raises:
-        InputError: It is one str, not several, or one of them is no str.
+        InputError: It is one id, not several, or one of them is no id.
     """
-    if isinstance(ids, str):
-        raise InputError(f"ids is the str {ids!r}; expected several, as in [{ids!r}].")
-    asked = list(ids)
-    for identity in asked:
-        if not isinstance(identity, str):
-            raise InputError(f"ids has {identity!r:.40} in it; expected each to be a str.")
-    return list(dict.fromkeys(asked))
+    if isinstance(ids, (str, int)):
+        raise InputError(f"ids is {shown(ids)}; expected several, as in [{shown(ids)}].")
+    try:
+        asked = list(ids)
+    except TypeError as error:
+        raise InputError(f"ids is {shown(ids)}; expected several, as in ['1', '2'].") from error
+    return list(dict.fromkeys(as_id(identity, "one of ids") for identity in asked))

@@ -1,7 +1,8 @@
 """Vectors in files of others: scipy's .npz, JSONL, and the folder of splade-index.
 
 .npz          the matrix documents x terms as `scipy.sparse.save_npz` writes it, and "ids" beside
-JSONL         a document a line: `to_document`'s fields, and "vector": {term: weight}
+JSONL         a document a line: `to_document`'s fields, and "vector": {term: weight}; Anserini's,
+              too
 splade-index  https://github.com/rasyosef/splade-index, version 0.2: csc.index.npz (terms by
               column), corpus.jsonl, vocab.index.json, params.index.json
 
@@ -13,7 +14,7 @@ import os
 import secrets
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -23,9 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelet.atomic import replacing
-from spladelet.documents import Document, json_object, read_lines, to_document, to_line
-from spladelet.errors import InputError, RecordError
+from spladelet.documents import Document, to_document, to_line
+from spladelet.errors import InputError, RecordError, VectorError
 from spladelet.index import Index
+from spladelet.records import TEXTS, json_object
+from spladelet.sources import open_file, read_lines, translated
+from spladelet.text import check_portable_id
 from spladelet.vector import SparseVector, SparseVectors
 
 if TYPE_CHECKING:
@@ -33,8 +37,15 @@ if TYPE_CHECKING:
 
 _BATCH = 4096
 _MATRIX, _CORPUS = "csc.index.npz", "corpus.jsonl"
+# What says where the weights of a matrix are, by scipy's name of its format.
+_PLACES: dict[str, tuple[str, ...]] = {"coo": ("row", "col"), "dia": ("offsets",)}
+_PLACES |= dict.fromkeys(("csr", "csc", "bsr"), ("indices", "indptr"))
 _LARGEST = np.iinfo(np.int32).max
-_MAX_BYTES = 64 << 30  # of the arrays in a file
+# Of the arrays in a file: in all, and for each byte of the file, whatever its size.
+_MAX_BYTES, _MAX_RATIO, _FREE_BYTES = 64 << 30, 256, 64 << 20
+_FREE_ROWS = 100_000  # a matrix may say so many documents, and one more for each byte of its file
+# Of ids as numpy has them, all as long as the longest: in all, and for each byte of theirs.
+_MAX_PADDED, _MAX_PADDING = 1 << 30, 16
 
 
 def read_vectors(
@@ -46,8 +57,8 @@ def read_vectors(
 ) -> Iterator[tuple[SparseVectors, list[Document]]]:
     """Read vectors and their documents, a batch at a time: what `IndexWriter.add` takes.
 
-    A folder is splade-index's, a name that ends in .npz is scipy's, all else JSONL (".gz" is
-    unpacked). Without texts in the file the documents have none; without ids they are numbered,
+    A folder is splade-index's, a name that ends in .npz is scipy's, all else JSONL (unpacked if
+    need be). Without texts in the file the documents have none; without ids they are numbered,
     from 0 in a matrix, from 1 by line.
 
     Args:
@@ -61,7 +72,9 @@ def read_vectors(
         RecordError: A line has no vector, or one that breaks the rules of `SparseVector`.
     """
     path = Path(path)
-    if path.is_dir():
+    with translated(str(path)):
+        is_folder = path.is_dir()
+    if is_folder:
         yield _read_splade_index(path, vocab_size, model)
     elif path.suffix == ".npz":
         yield _read_npz(path, vocab_size, model)
@@ -73,7 +86,8 @@ def write_npz(index: Index, path: str | os.PathLike[str]) -> None:
     """Write an index's vectors as scipy reads them, with the documents' ids; no texts.
 
     Raises:
-        InputError: An id ends in a NUL, which numpy would cut.
+        InputError: An id has a NUL or half of a surrogate pair in it, or is so long that numpy,
+            which makes all as long as the longest, would need far more room than they have.
         OSError: The file cannot be written.
     """
     ids = _text_array([index.document(number).id for number in range(len(index))])
@@ -101,7 +115,8 @@ def write_splade_index(
         term_ids: The vocabulary, term to id.
 
     Raises:
-        InputError: The folder has something in it, or the index is too large for the format.
+        InputError: The folder has something in it; the index is too large for the format; or an
+            id is none that it can hold, as in `write_npz`.
         OSError: It cannot be written; nothing is left of it.
     """
     folder = Path(folder).resolve()
@@ -154,7 +169,8 @@ def _read_jsonl(
         for name, number, line in batch:
             record = json_object(line, number, name)
             rows.append(_vector(record, number, name, vocab_size, term_ids))
-            documents.append(to_document({"text": ""} | record, number, name))
+            texts = {} if any(key in record for key in TEXTS) else {"text": ""}
+            documents.append(to_document(record | texts, number, name))
         yield SparseVectors.from_rows(rows, vocab_size, model), documents
 
 
@@ -186,17 +202,36 @@ def _read_npz(
     path: Path, vocab_size: int, model: str | None
 ) -> tuple[SparseVectors, list[Document]]:
     with _reading(path) as file:
-        from scipy.sparse import load_npz
-
-        matrix = load_npz(file)
+        arrays = np.load(file, allow_pickle=False)
+        matrix = _matrix(arrays, path)
         if matrix.ndim != 2:
             raise InputError(f"{path} has {matrix.ndim} dimensions; expected documents x terms.")
-        if matrix.format in ("csr", "csc", "bsr"):
-            matrix.check_format()  # the others' constructors do
-        file.seek(0)
-        ids = _ids(np.load(file, allow_pickle=False).get("ids"), matrix.shape[0], path)
-    vectors = _checked(matrix, path, vocab_size, model)
+        _check_rows(matrix.shape[0], path)
+        ids = _ids(arrays.get("ids"), matrix.shape[0], path)
+        vectors = _checked(matrix, path, vocab_size, model)
     return vectors, [Document(identity, "") for identity in ids]
+
+
+def _matrix(arrays: Mapping[str, NDArray[Any]], path: Path) -> "csr_array":
+    """Make the matrix that `scipy.sparse.save_npz` took apart, of whatever format it was."""
+    from scipy import sparse
+
+    name = arrays["format"].item()
+    name = name.decode() if isinstance(name, bytes) else str(name)
+    if name not in _PLACES:
+        raise InputError(f"{path} has format {name!r:.40}; expected one of {', '.join(_PLACES)}.")
+    coordinates = name == "coo" and "coords" in arrays
+    places = list(arrays["coords"]) if coordinates else [arrays[key] for key in _PLACES[name]]
+    _check_whole([*places, arrays["shape"]], path)
+    parts = (arrays["data"], tuple(places)) if name == "coo" else (arrays["data"], *places)
+    return getattr(sparse, f"{name}_array")(parts, shape=tuple(arrays["shape"].tolist()))
+
+
+def _check_whole(places: Iterable[NDArray[Any]], path: Path) -> None:
+    """Raise InputError for numbers that are not whole, which scipy would round off."""
+    for array in places:
+        if array.dtype.kind not in "iu":
+            raise InputError(f"{path} has numbers of type {array.dtype}; expected whole ones.")
 
 
 def _read_splade_index(
@@ -208,19 +243,22 @@ def _read_splade_index(
 
         arrays = np.load(file, allow_pickle=False)
         count = len(arrays["document_ids"])
+        _check_rows(count, path)
         ids = _ids(arrays["document_ids"], count, path)
         columns = (arrays["data"], arrays["indices"], arrays["indptr"])
+        _check_whole(columns[1:], path)
         matrix = csc_array(columns, shape=(count, len(columns[2]) - 1))
-        matrix.check_format()
-    vectors = _checked(matrix, path, vocab_size, model)
+        vectors = _checked(matrix, path, vocab_size, model)
     corpus = folder / _CORPUS
-    if not corpus.exists():
+    with translated(str(corpus)):
+        has_texts = corpus.exists()
+    if not has_texts:
         return vectors, [Document(identity, "") for identity in ids]
     records = [(json_object(line, n, name), n, name) for name, n, line in read_lines(corpus)]
     if len(records) != len(ids):
         raise InputError(f"{corpus} has {len(records)} documents, expected {len(ids)}.")
     documents = [
-        to_document(record | {"id": identity}, number, name)
+        to_document(record, number, name, identity=identity)
         for (record, number, name), identity in zip(records, ids, strict=True)
     ]
     return vectors, documents
@@ -230,11 +268,16 @@ def _read_splade_index(
 def _reading(path: Path) -> Iterator[IO[bytes]]:
     """Open a file of arrays, and say in the package's terms why it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             with zipfile.ZipFile(file) as packed:
                 size = sum(member.file_size for member in packed.infolist())
-            if size > _MAX_BYTES:
-                raise InputError(f"{path} unpacks to {size} bytes; at most {_MAX_BYTES} are read.")
+            most = min(_MAX_BYTES, _FREE_BYTES + _MAX_RATIO * path.stat().st_size)
+            if size > most:
+                raise InputError(
+                    f"{path} unpacks to {size} bytes; of a file of its size at most {most} are "
+                    "read. Write it without compression, with scipy.sparse.save_npz(FILE, matrix, "
+                    "compressed=False)."
+                )
             file.seek(0)
             yield file
     except InputError:
@@ -243,6 +286,15 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
         raise InputError(
             f"{path} does not hold the arrays that are expected there ({error})."
         ) from error
+
+
+def _check_rows(count: int, path: Path) -> None:
+    """Raise InputError for more documents than a file has room for; each costs memory."""
+    most = _FREE_ROWS + path.stat().st_size
+    if count > most:
+        raise InputError(
+            f"{path} says that it holds {count} documents; a file of its size has at most {most}."
+        )
 
 
 def _ids(given: NDArray[Any] | None, count: int, path: Path) -> list[str]:
@@ -262,11 +314,19 @@ def _checked(matrix: "csr_array", path: Path, vocab_size: int, model: str | None
             f"{path} has {matrix.shape[1]} terms, expected the model's {vocab_size}. Give the "
             "model that made it."
         )
-    return SparseVectors.from_csr(matrix, model)
+    try:
+        return SparseVectors.from_csr(matrix, model)
+    except VectorError as error:
+        raise InputError(f"{path} does not hold sound vectors: {error}") from error
 
 
-def _text_array(texts: list[str]) -> NDArray[np.str_]:
-    for text in texts:
-        if text.endswith("\0"):
-            raise InputError(f"the id {text!r} ends in a NUL, which numpy cuts. Call it otherwise.")
-    return np.array(texts, dtype=str)
+def _text_array(ids: list[str]) -> NDArray[np.str_]:
+    """Return ids as numpy has texts, which pads each to the longest."""
+    longest = max(ids, key=lambda identity: len(check_portable_id(identity)), default="")
+    padded = 4 * len(longest) * len(ids)
+    if padded > max(_MAX_PADDED, 4 * _MAX_PADDING * sum(map(len, ids))):
+        raise InputError(
+            f"the id {longest!r:.80} has {len(longest)} characters; numpy would make all "
+            f"{len(ids)} as long, {padded} bytes. Rename it, or take another format, such as jsonl."
+        )
+    return np.array(ids, dtype=str)

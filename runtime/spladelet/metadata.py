@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelet.errors import InputError
+from spladelet.text import shown
 
 # What follows a field's name in a key: bool below number below text.
 _BOOL, _NUMBER, _TEXT = b"\0b", b"\0n", b"\0s"
@@ -89,8 +90,8 @@ def key_of(field: str, value: object) -> bytes:
     if isinstance(value, (int, float, np.integer, np.floating)):
         return _name(field) + _NUMBER + _number_bytes(field, value)
     raise InputError(
-        f"field {field!r} has a value of type {type(value).__name__}, {value!r:.40}; expected "
-        "text, a number, true or false."
+        f"field {field!r} has a value of type {type(value).__name__}, {shown(value)}; "
+        "expected text, a number, true or false."
     )
 
 
@@ -105,29 +106,48 @@ def field_range(field: str) -> tuple[bytes, bytes]:
     return _name(field) + b"\0", _name(field) + b"\1"
 
 
-def check_metadata(metadata: object, identity: str) -> None:
-    """Raise InputError unless metadata can be kept and searched.
+def plain_metadata(metadata: object, identity: str) -> Mapping[str, Any]:
+    """Return metadata as it is kept: numbers and texts of numpy are Python's, arrays are lists.
 
     Values are text, finite numbers, true, false or None, or lists of these; objects inside are
     kept, but no condition can be on them.
+
+    Raises:
+        InputError: It cannot be kept and searched.
     """
     if not isinstance(metadata, Mapping):
         raise InputError(
-            f"document {identity!r} has metadata {metadata!r:.40}; expected a mapping from names "
-            "to values."
+            f"document {identity!r:.80} has metadata {shown(metadata)}; expected a mapping from "
+            "names to values."
         )
     try:
-        for name, value in metadata.items():
+        plain = {name: _plain(value) for name, value in metadata.items()}
+        for name, value in plain.items():
             if not isinstance(name, str):
-                raise InputError(f"field {name!r:.40} is no text; expected a name.")
+                raise InputError(f"field {shown(name)} is no text; expected a name.")
             for _ in _keys(name, value):
                 pass
-        json.dumps(dict(metadata), allow_nan=False)
+        json.dumps(plain, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
-            f"the metadata of document {identity!r} cannot be kept: {error} Dates, for example, "
-            'are kept as text such as "2024-05-01", which sorts as they do.'
+            f"the metadata of document {identity!r:.80} cannot be kept: {error} Dates, for "
+            'example, are kept as text such as "2024-05-01", which sorts as they do.'
         ) from error
+    return plain
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.datetime64):  # which `item` might make a number of nanoseconds
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _keys(field: str, value: object) -> Iterator[bytes]:
@@ -158,8 +178,8 @@ def _number_bytes(field: str, value: float | np.integer[Any] | np.floating[Any])
         return struct.pack(">QQ", bits, rest + _SIGN)
     except (OverflowError, ValueError, struct.error) as error:
         raise InputError(
-            f"field {field!r} has the number {value!r:.40}; expected a finite one, and a whole one "
-            "not far beyond 2**64."
+            f"field {field!r} has the number {shown(value)}; expected a finite one, and a whole "
+            "one not far beyond 2**64."
         ) from error
 
 

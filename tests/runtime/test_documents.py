@@ -4,12 +4,20 @@ import gzip
 import io
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spladelet import Document, read_documents
-from spladelet.documents import to_document, to_line, to_record
+from spladelet.documents import (
+    as_documents,
+    check_id_list,
+    check_ids,
+    to_document,
+    to_line,
+    to_record,
+)
 from spladelet.errors import InputError, RecordError
 
 # What a line of plain text cannot hold, or loses at its ends, is left out.
@@ -45,6 +53,13 @@ def write(tmp_path):
         ({"id": "a", "title": None, "text": "Cats"}, Document("a", "Cats")),
         ({"id": "a", "text": ""}, Document("a", "")),
         ({"id": "a", "text": "Cats", "url": "x", "metadata": {}}, Document("a", "Cats")),
+        ({"text": None}, Document("1", "")),
+        ({"text": float("nan"), "title": float("nan")}, Document("1", "")),
+        ({"docid": "D7", "contents": "Cats"}, Document("D7", "Cats")),
+        ({"doc_id": 7, "body": "Cats"}, Document("7", "Cats")),
+        ({"docid": "7", "id": 7, "content": "Cats"}, Document("7", "Cats")),
+        ({"id": "p1", "doc_id": "d1", "passage": "Cats"}, Document("p1", "Cats")),
+        ({"text": "Cats", "contents": "Of cats"}, Document("1", "Cats")),
     ],
 )
 def test_a_record_is_a_document(record, document):
@@ -122,16 +137,21 @@ def test_only_line_feeds_end_a_line(write):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"id": "a"}', "has text None"),
-        ('{"text": null}', "has text None"),
-        ('{"text": 5}', "has text 5"),
-        ('{"text": ["a"]}', "has text"),
-        ('{"text": "a", "title": 5}', "title 5"),
-        ('{"text": "a", "title": ["t"]}', "title"),
-        ('{"text": "a", "id": 1.5}', "has id 1.5"),
-        ('{"text": "a", "id": true}', "has id True"),
-        ('{"text": "a", "id": ["x"]}', "has id"),
-        ('{"text": "a", "_id": {}}', "has id {}"),
+        ('{"id": "a"}', 'there is no "text"'),
+        ('{"text": 5}', "text is 5 (int)"),
+        ('{"text": ["a"]}', "text is ['a'] (list)"),
+        ('{"text": "a", "title": 5}', "title is 5 (int)"),
+        ('{"text": "a", "title": ["t"]}', "title is ['t']"),
+        ('{"text": "a", "id": 1.5}', "id is 1.5 (float)"),
+        ('{"text": "a", "id": true}', "id is True (bool)"),
+        ('{"text": "a", "id": null}', "id is None"),
+        ('{"text": "a", "id": NaN}', "id is nan"),
+        ('{"text": "a", "id": ["x"]}', "id is ['x']"),
+        ('{"text": "a", "_id": {}}', "_id is {}"),
+        ('{"text": "a", "doc_id": "x", "pid": "y"}', "doc_id and pid differ (['x', 'y'])"),
+        ('{"text": "a", "id": "x", "docid": "y"}', "id and docid differ"),
+        ('{"contents": "a", "body": "b"}', "contents and body differ"),
+        ('{"text": ' + "[" * 900 + "]" * 900 + "}", "text is "),
         ('["a"]', "is a JSON list; expected an object"),
         ('"a"', "is a JSON str; expected an object"),
         ("5", "is a JSON int; expected an object"),
@@ -145,7 +165,7 @@ def test_a_line_that_is_no_document_is_named(write, line, message):
 
     with pytest.raises(RecordError) as caught:
         list(read_documents(path))
-    assert str(caught.value).startswith(f"{path}, line 3 ")
+    assert str(caught.value).startswith(f"{path}, line 3")
     assert message in str(caught.value)
 
 
@@ -211,3 +231,108 @@ NAMES = st.text(st.characters(exclude_characters="\0"))
 def test_a_line_is_the_json_of_the_record(document):
     assert to_line(document) == f"{json.dumps(to_record(document))}\n".encode()
     assert to_document(json.loads(to_line(document)), 1, "here") == document
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), np.datetime64("NaT")])
+def test_an_empty_cell_is_an_empty_text(missing):
+    document = Document("a", missing, missing)
+
+    assert (document.text, document.title, document.content) == ("", "", "")
+    assert as_documents([missing], 1) == [Document("0", "")]
+
+
+@pytest.mark.parametrize(
+    ("given", "identity"), [(7, "7"), (np.int64(7), "7"), (np.uint8(0), "0"), (np.str_("a"), "a")]
+)
+def test_a_whole_number_is_an_id(given, identity):
+    document = Document(given, np.str_("Cats"))
+
+    assert document == Document(identity, "Cats")
+    assert (type(document.id), type(document.text)) == (str, str)
+    assert check_id_list([given, identity]) == [identity]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ((None, "Cats"), "the id of a document is None"),
+        ((float("nan"), "Cats"), "the id of a document is nan"),
+        ((7.0, "Cats"), r"the id of a document is 7\.0 \(float\)"),
+        ((True, "Cats"), r"the id of a document is True \(bool\)"),
+        (("a", 5), r"the text of document 'a' is 5 \(int\); expected a str"),
+        (("a", "Cats", b"On cats"), r"the title of document 'a' is b'On cats' \(bytes\)"),
+        pytest.param((10**5000, "Cats"), "the id of a document is", id="a huge id"),
+    ],
+)
+def test_what_is_no_document_is_refused(fields, message):
+    with pytest.raises(InputError, match=message):
+        Document(*fields)
+
+
+@pytest.mark.parametrize("ids", ["a", 7, None, [None], [1.0], [b"a"]])
+def test_what_is_no_list_of_ids_is_refused(ids):
+    with pytest.raises(InputError, match="ids"):
+        check_id_list(ids)
+
+
+def test_an_id_has_a_longest_length():
+    check_ids([Document("x" * 2048, "")])
+    with pytest.raises(InputError, match=r"document 1 .* id of 2049 characters .*at most 2048"):
+        check_ids([Document("a", ""), Document("x" * 2049, "")])
+
+
+def test_documents_are_as_many_as_expected_and_no_single_one():
+    for single in ("Cats", Document("a", "Cats")):
+        with pytest.raises(InputError, match="expected as many as there are vectors"):
+            as_documents(single, 1)
+    with pytest.raises(InputError, match="2 vectors came with 1 documents"):
+        as_documents(["Cats"], 2)
+
+
+def test_metadata_of_numpy_is_kept_as_pythons():
+    given = {
+        "year": np.int64(2024),
+        "share": np.float32(0.5),
+        "open": np.bool_(True),
+        "place": np.str_("Oslo"),
+        "tags": np.array(["a", "b"]),
+        "more": {"deep": [np.int8(1), (2, None)]},
+    }
+
+    (document,) = as_documents([Document("a", "Cats", "", given)], 1)
+
+    assert json.loads(to_line(document))["metadata"] == document.metadata
+    assert document.metadata == {
+        "year": 2024,
+        "share": 0.5,
+        "open": True,
+        "place": "Oslo",
+        "tags": ["a", "b"],
+        "more": {"deep": [1, [2, None]]},
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.datetime64("2024-05-01"),
+        np.datetime64("2024-05-01T00:00:00.000000001"),
+        np.array(["2024-05-01"], "datetime64[D]"),
+        np.complex128(1),
+        np.array([object()]),
+        np.float64("inf"),
+        b"bytes",
+        pytest.param(10**5000, id="a huge number"),
+    ],
+)
+def test_metadata_that_cannot_be_kept_is_refused(value):
+    with pytest.raises(InputError, match="the metadata of document 'a' cannot be kept"):
+        as_documents([Document("a", "Cats", "", {"field": value})], 1)
+
+
+def test_metadata_nested_too_deep_is_refused():
+    value = []
+    for _ in range(5000):
+        value = [value]
+    with pytest.raises(InputError, match="the metadata of document 'a' cannot be kept"):
+        as_documents([Document("a", "Cats", "", {"field": value})], 1)

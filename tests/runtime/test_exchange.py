@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -249,7 +250,7 @@ def test_garbage_is_no_matrix(tmp_path, content):
 
     with pytest.raises(InputError, match=r"v\.npz does not hold the arrays"):
         read(tmp_path / "v.npz")
-    with pytest.raises(InputError, match=r"csc\.index\.npz does not hold"):
+    with pytest.raises(InputError, match=r"cannot read .*csc\.index\.npz: No such file"):
         read(tmp_path)
 
 
@@ -307,3 +308,136 @@ def test_an_id_that_numpy_would_cut_is_refused(tmp_path):
         with pytest.raises(InputError, match="NUL"):
             convert(index, name, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_one_long_id_does_not_make_all_as_long(tmp_path, monkeypatch):
+    monkeypatch.setattr("spladelet.exchange._MAX_PADDED", 4 * 100)
+    vectors = SparseVectors.from_rows([SparseVector([0], [1.0], VOCAB)] * 50, VOCAB)
+    documents = [Document(str(n), "") for n in range(49)]
+
+    write_npz(Index.build(vectors, [*documents, Document("99", "")]), tmp_path / "v.npz")
+    index = Index.build(vectors, [*documents, Document("x" * 2000, "")])
+    for name in ("npz", "splade-index"):
+        with pytest.raises(InputError, match="has 2000 characters; numpy would make all 50"):
+            convert(index, name, tmp_path / "out")
+
+
+def test_anserinis_file_brings_its_texts(tmp_path):
+    index = index_of([{0: 1.5}, {1: 0.5}])
+    convert(index, "anserini", tmp_path / "v.jsonl", NAMES)
+
+    found, documents = read(tmp_path / "v.jsonl", term_ids=TERM_IDS)
+    assert found == [{0: 150.0}, {1: 50.0}]
+    assert documents == [Document("id 0", "text\n0 ☃"), Document("id 1", "T text\n1 ☃")]
+
+
+def test_a_splade_index_names_its_documents_beside_the_texts(tmp_path):
+    write_splade_index(index_of([{0: 1.0}]), tmp_path / "splade", {})
+    corpus = tmp_path / "splade" / "corpus.jsonl"
+    corpus.write_text('{"id": 5, "docid": "other", "contents": "A text."}')
+
+    assert read(tmp_path / "splade")[1] == [Document("id 0", "A text.")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": np.array(b"coo"), "row": np.array([0, 1]), "col": np.array([0, 1])},
+        {"format": np.array(b"csc"), "indptr": np.zeros(VOCAB + 1, int), "data": np.ones(0)},
+        {"format": np.array(b"dia"), "data": np.ones((1, 1)), "offsets": np.array([0])},
+        {"format": np.array(b"bsr"), "data": np.empty((0, 10**8, 1)), "indptr": np.zeros(5, int)},
+    ],
+)
+def test_a_small_file_that_says_it_is_large_is_refused(tmp_path, changes):
+    rows = 4 * 10**8
+    empty = {"indices": np.empty(0, int)} if "row" not in changes else {}
+    np.savez(tmp_path / "v.npz", **forged(**empty, **changes, shape=np.array([rows, VOCAB])))
+
+    with pytest.raises(InputError, match=f"says that it holds {rows} documents"):
+        read(tmp_path / "v.npz")
+
+
+def test_ids_that_take_no_room_are_counted(tmp_path):
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<U0", "fortran_order": False, "shape": (10**9,)}
+    )
+    with zipfile.ZipFile(tmp_path / "csc.index.npz", "w") as packed:
+        packed.writestr("document_ids.npy", head.getvalue())
+
+    with pytest.raises(InputError, match=r"csc\.index\.npz"):
+        read(tmp_path)
+
+
+def test_a_file_may_unpack_to_no_more_than_many_times_its_size(tmp_path):
+    np.savez_compressed(tmp_path / "v.npz", **forged(data=np.zeros(12 << 20)))
+
+    with pytest.raises(InputError, match=r"unpacks to .* compressed=False"):
+        read(tmp_path / "v.npz")
+
+
+@pytest.mark.parametrize("name", ["csr", "csc", "bsr"])
+@pytest.mark.parametrize("middle", [5000, -1, 2**40])
+def test_offsets_that_end_at_nothing_are_checked(tmp_path, name, middle):
+    """Of which scipy's check says nothing, and its conversions end the process."""
+    lists = VOCAB if name == "csc" else 2
+    offsets = np.array([0] + [middle] * (lists - 1) + [0])
+    data = np.empty((0, 1, 1)) if name == "bsr" else np.empty(0)
+    changes = {"indptr": offsets, "indices": np.empty(0, int), "data": data}
+    np.savez(tmp_path / "v.npz", **forged(**changes, format=np.array(name.encode())))
+
+    with pytest.raises(InputError, match=r"v\.npz does not hold sound vectors: .*do not ascend"):
+        read(tmp_path / "v.npz")
+
+
+def test_offsets_of_a_splade_index_are_checked(tmp_path):
+    write_splade_index(index_of([{0: 1.0}, {}]), tmp_path / "splade", {})
+    path = tmp_path / "splade" / "csc.index.npz"
+    arrays = dict(np.load(path))
+    empty = np.empty(0, np.int32)
+    np.savez(path, **arrays | {"indptr": np.array([0, 5000, 0]), "indices": empty, "data": empty})
+
+    with pytest.raises(InputError, match="do not ascend"):
+        list(read_vectors(tmp_path / "splade", 2))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "uint64", "bool", "longdouble"])
+def test_weights_of_any_real_type_are_read(tmp_path, dtype):
+    np.savez(tmp_path / "v.npz", **forged(data=np.array([1, 1]).astype(dtype)))
+
+    assert read(tmp_path / "v.npz")[0] == [{0: 1.0}, {1: 1.0}]
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "S3", "U3", "M8[s]", "m8[s]", "V4", "O"])
+@pytest.mark.parametrize("array", ["data", "indices", "indptr", "shape"])
+def test_arrays_of_other_types_are_refused(tmp_path, dtype, array):
+    arrays = forged()
+    np.savez(tmp_path / "v.npz", **arrays | {array: np.zeros(arrays[array].shape, dtype)})
+
+    with pytest.raises(InputError):
+        read(tmp_path / "v.npz")
+
+
+@pytest.mark.parametrize("array", ["indices", "indptr", "shape"])
+def test_places_are_whole_numbers(tmp_path, array):
+    np.savez(tmp_path / "v.npz", **forged(**{array: forged()[array] + 0.25}))
+
+    with pytest.raises(InputError, match="numbers of type float64; expected whole ones"):
+        read(tmp_path / "v.npz")
+
+
+@pytest.mark.parametrize("path", ["none.npz", "none.jsonl", "x" * 5000, "a\0b"])
+def test_a_file_that_cannot_be_there_is_an_error(path):
+    with pytest.raises(InputError, match="cannot read"):
+        read(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_arrays_are_in_a_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "v.npz")
+    (tmp_path / "splade").mkdir()
+    (tmp_path / "splade" / "csc.index.npz").symlink_to("/dev/zero")
+
+    for path in (tmp_path / "v.npz", tmp_path / "splade"):
+        with pytest.raises(InputError, match="is a pipe or a device; expected a file"):
+            read(path)

@@ -229,7 +229,7 @@ def test_conditions_that_cannot_be_understood_are_refused(where, message):
 def test_ids_as_one_text_are_refused():
     with pytest.raises(InputError, match=r"expected several, as in \['d0'\]"):
         index_of({}).search(QUERY, ids="d0")
-    with pytest.raises(InputError, match="expected each to be a str"):
+    with pytest.raises(InputError, match=r"one of ids is .*expected a str or a whole number"):
         index_of({}).search(QUERY, ids=[["d0"]])
 
 

@@ -18,21 +18,26 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from spladelet.documents import (
-    Document,
-    json_object,
-    read_documents,
-    read_lines,
-    to_document,
+from spladelet.documents import Document, read_documents, to_document
+from spladelet.errors import (
+    CollectionError,
+    DuplicateIdError,
+    InputError,
+    MissingDependencyError,
+    RecordError,
+    SpladeletError,
 )
-from spladelet.errors import CollectionError, DuplicateIdError, MissingDependencyError
 from spladelet.evaluation.grades import Qrels, check_grades
+from spladelet.records import json_object
+from spladelet.sources import read_lines
+from spladelet.text import as_id, as_text
 from spladelet.tokenizer import valid_unicode
 
 DEMO = "demo"
@@ -63,6 +68,10 @@ class Collection:
     split: str = "test"
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        texts = {query: as_text(text, f"query {query!r}") for query, text in self.queries.items()}
+        object.__setattr__(self, "queries", texts)
+
     @property
     def label(self) -> str:
         """The name, with the collection that this is a part of."""
@@ -83,11 +92,31 @@ def read_collections(source: str | os.PathLike[str], split: str = "test") -> lis
         MissingDependencyError: A name, and the extra `datasets` is not installed.
     """
     path = Path(source)
-    if str(source) == DEMO and not path.exists():
-        return [demo_collection()]
-    if not str(source) or not path.exists():
-        return [_from_ir_datasets(str(source))]
-    root, name = _root(path), path.stem if path.suffix == ".zip" else path.resolve().name
+    with _translated(str(source)):
+        is_there = bool(str(source)) and path.exists()
+        if is_there:
+            return _read_all(path, split)
+    return [demo_collection() if str(source) == DEMO else _from_ir_datasets(str(source))]
+
+
+@contextmanager
+def _translated(source: str) -> Iterator[None]:
+    """Say in the package's terms why a collection cannot be read."""
+    try:
+        yield
+    except SpladeletError:
+        raise
+    except Exception as error:  # zip has errors of many kinds, and ir_datasets those of its sources
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise CollectionError(f"cannot read the collection {source!r}: {reason}.") from error
+
+
+def _read_all(path: Path, split: str) -> list[Collection]:
+    # A link's own name, not that of what it leads to; only "." and ".." have none.
+    root, name = (
+        _root(path),
+        path.stem if path.suffix == ".zip" else Path(os.path.abspath(path)).name,
+    )
     folders = _folders(root)
     if path.suffix == ".zip" and len(folders) == 1 and not _find(root, "corpus.jsonl"):
         root, name = folders[0], folders[0].name  # a .zip of the folder itself
@@ -96,7 +125,7 @@ def read_collections(source: str | os.PathLike[str], split: str = "test") -> lis
     parts = sorted((f for f in _folders(root) if _find(f, "corpus.jsonl")), key=lambda f: f.name)
     if not parts:
         raise CollectionError(
-            f"{source} has no corpus.jsonl. Expected BEIR's layout: corpus.jsonl, queries.jsonl "
+            f"{path} has no corpus.jsonl. Expected BEIR's layout: corpus.jsonl, queries.jsonl "
             "and qrels/test.tsv, or folders with these."
         )
     return [_read(folder, folder.name, split, part_of=name) for folder in parts]
@@ -135,7 +164,14 @@ def _records(file: Traversable) -> Iterator[Document]:
                 f'{where}, line {number} has no "_id"; expected BEIR\'s layout, such as '
                 '{"_id": "1", "title": "…", "text": "…"}.'
             )
-        yield to_document(record | {"id": record["_id"]}, number, where)
+        yield to_document(record, number, where, identity=_beir_id(record, number, where))
+
+
+def _beir_id(record: Mapping[str, Any], number: int, where: str) -> str:
+    try:
+        return as_id(record["_id"], "_id")
+    except InputError as error:
+        raise RecordError(f"{where}, line {number}: {error}") from error
 
 
 def _collection(
@@ -249,6 +285,11 @@ def _from_ir_datasets(name: str) -> Collection:
         raise CollectionError(
             f"{name!r} is neither a folder or .zip here nor a name of ir_datasets."
         ) from error
+    with _translated(name):
+        return _of_dataset(dataset, name)
+
+
+def _of_dataset(dataset: Any, name: str) -> Collection:  # noqa: ANN401
     for part in ("docs", "queries", "qrels"):
         if not getattr(dataset, f"has_{part}")():
             raise CollectionError(
@@ -257,7 +298,10 @@ def _from_ir_datasets(name: str) -> Collection:
     made = _collection(
         name.replace("/", "-"),
         [_document(doc) for doc in dataset.docs_iter()],
-        {query.query_id: query.default_text() for query in dataset.queries_iter()},
+        {
+            query.query_id: as_text(query.default_text(), f"query {query.query_id!r}")
+            for query in dataset.queries_iter()
+        },
         _group((q.query_id, q.doc_id, q.relevance) for q in dataset.qrels_iter()),
     )
     if name.startswith(_CQADUPSTACK):
@@ -268,7 +312,7 @@ def _from_ir_datasets(name: str) -> Collection:
 def _document(doc: Any) -> Document:  # noqa: ANN401
     """Take title and text where there are both, else what the data set calls its text."""
     if hasattr(doc, "title") and hasattr(doc, "text"):
-        return Document(doc.doc_id, doc.text or "", doc.title or "")
+        return Document(doc.doc_id, doc.text, doc.title)
     return Document(doc.doc_id, doc.default_text())
 
 
@@ -282,7 +326,7 @@ def _group(rows: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
 def _root(path: Path) -> Traversable:
     if path.is_dir():
         return path
-    if not zipfile.is_zipfile(path):
+    if not (path.is_file() and zipfile.is_zipfile(path)):  # a device might have no end
         raise CollectionError(f"{path} is neither a folder nor a .zip.")
     return zipfile.Path(path)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from spladelet.errors import InputError
+from spladelet.text import shown
 
 Qrels = Mapping[str, Mapping[str, int]]
 
@@ -19,7 +20,7 @@ def check_grades(qrels: Qrels) -> Qrels:
         for document, grade in grades.items():
             if grade > MAX_GRADE:
                 raise InputError(
-                    f"document {document!r} of query {query!r} has grade {grade}; expected at most "
-                    f"{MAX_GRADE}."
+                    f"document {document!r:.80} of query {query!r:.80} has grade {shown(grade)}; "
+                    f"expected at most {MAX_GRADE}."
                 )
     return qrels

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from spladelet.atomic import replacing
-from spladelet.documents import read_lines
-from spladelet.errors import RunError
+from spladelet.errors import InputError, RunError
+from spladelet.sources import read_lines
+from spladelet.text import check_portable_id
+from spladelet.tokenizer import valid_unicode
 
 Run = Mapping[str, Mapping[str, float]]
 
@@ -69,12 +71,12 @@ def write_run(path: str | os.PathLike[str], run: Run, name: str) -> None:
         name: The last column; white space becomes "-".
 
     Raises:
-        RunError: An id is empty or has white space in it, or a score is not finite: the format
-            cannot hold them.
+        RunError: An id is empty, or has white space, a NUL or half of a surrogate pair in it; or
+            a score is not finite: the format cannot hold them.
         OSError: The file cannot be written.
     """
     check_ids([*run, *(document for found in run.values() for document in found)])
-    tag = "-".join(name.split()) or "spladelet"
+    tag = valid_unicode("-".join(name.split())) or "spladelet"
     with replacing(Path(path)) as file:
         for query, found in run.items():
             for rank, document in enumerate(ranking(found), start=1):
@@ -90,6 +92,10 @@ def write_run(path: str | os.PathLike[str], run: Run, name: str) -> None:
 def check_ids(ids: Iterable[str]) -> None:
     """Raise RunError unless a run file can hold the ids."""
     for identity in ids:
+        try:
+            check_portable_id(identity)
+        except InputError as error:
+            raise RunError(str(error)) from error
         if identity.split() != [identity]:
             raise RunError(
                 f"id {identity!r} is empty or has white space in it, which run files cannot hold. "

@@ -1,4 +1,7 @@
+import contextlib
 import gzip
+import os
+import random
 import shutil
 import sys
 import types
@@ -13,8 +16,9 @@ from spladelet.errors import (
     InputError,
     MissingDependencyError,
     RecordError,
+    SpladeletError,
 )
-from spladelet.evaluation import demo_collection, read_collections
+from spladelet.evaluation import Collection, demo_collection, read_collections
 
 
 def read(folder, split="test"):
@@ -250,3 +254,109 @@ def test_an_encrypted_zip_is_an_error(tmp_path, collection_folder):
 def test_nothing_is_no_collection():
     with pytest.raises((CollectionError, MissingDependencyError)):
         read_collections("")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_linked_collection_has_the_links_name(collection_folder, tmp_path, monkeypatch):
+    """As the folders of a download cache have their names only in links to them."""
+    (tmp_path / "scifact").symlink_to(collection_folder, target_is_directory=True)
+    assert read(tmp_path / "scifact").name == "scifact"
+    assert read(f"{tmp_path / 'scifact'}{os.sep}").name == "scifact"
+    assert read(collection_folder / "qrels" / "..").name == "small"
+    monkeypatch.chdir(collection_folder)
+    assert read(".").name == "small"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_linked_files_are_read(collection_folder, tmp_path):
+    blobs = collection_folder.rename(tmp_path / "blobs")
+    (tmp_path / "linked" / "qrels").mkdir(parents=True)
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        (tmp_path / "linked" / name).symlink_to(blobs / name)
+    assert read(tmp_path / "linked").qrels == QRELS
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv"])
+def test_what_is_no_regular_file_is_not_read(collection_folder, name):
+    for make in (os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir):
+        path = collection_folder / name
+        path.rmdir() if path.is_dir() else path.unlink()
+        make(path)
+        with pytest.raises(CollectionError, match="has no"):
+            read(collection_folder)
+    for source in ("/dev/zero", collection_folder / "queries.jsonl"):
+        with pytest.raises(CollectionError):
+            read(source)
+
+
+def test_a_missing_text_is_empty(collection_folder):
+    (collection_folder / "corpus.jsonl").write_text(
+        '{"_id": "cat", "title": null, "text": NaN}\n{"_id": "jury", "text": null}'
+    )
+    assert [d.content for d in read(collection_folder).documents] == ["", ""]
+    made = Collection("made", [], {"1": float("nan"), "2": "cats"}, {"1": {}, "2": {}})
+    assert made.queries == {"1": "", "2": "cats"}
+    with pytest.raises(InputError, match="query '1' is 5"):
+        Collection("made", [], {"1": 5}, {"1": {}})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("corpus.jsonl", '{"_id": 1.5, "text": "a"}'),
+        ("corpus.jsonl", '{"_id": null, "text": "a"}'),
+        ("corpus.jsonl", '{"_id": "1", "text": ' + "[" * 100_000),
+        ("queries.jsonl", '{"_id": "1", "text": ' + "[" * 900 + "]" * 900 + "}"),
+        ("queries.jsonl", '{"_id": ' + "1" * 5000 + ', "text": "a"}'),
+    ],
+)
+def test_lines_that_are_no_records_are_named(collection_folder, name, text):
+    (collection_folder / name).write_text(text)
+    with pytest.raises(RecordError, match="line 1"):
+        read(collection_folder)
+
+
+@pytest.mark.parametrize("grade", ["1" * 5000, "1e3", "0x1", "", "²"])
+def test_grades_are_whole_numbers(collection_folder, grade):
+    (collection_folder / "qrels" / "test.tsv").write_text(f"1\tcat\t{grade}\n")
+    with pytest.raises(CollectionError, match="line 1 is"):
+        read(collection_folder)
+
+
+def test_files_in_another_encoding_are_named(collection_folder):
+    for name in ("qrels/test.tsv", "queries.jsonl", "corpus.jsonl"):
+        path = collection_folder / name
+        path.write_bytes(path.read_text().encode("utf-16"))
+        with pytest.raises(InputError, match=f"{path.name} is utf-16 text"):
+            read(collection_folder)
+
+
+def test_a_damaged_zip_is_an_error(tmp_path, collection_folder):
+    """Whatever byte is another one: what is read is what was there, or an error of the package."""
+    archive = Path(shutil.make_archive(str(tmp_path / "small"), "zip", collection_folder))
+    content = archive.read_bytes()
+    rng = random.Random(0)
+    for place in rng.sample(range(len(content)), 300):
+        archive.write_bytes(
+            content[:place] + bytes([content[place] ^ rng.randrange(1, 256)]) + content[place + 1 :]
+        )
+        with contextlib.suppress(SpladeletError):
+            read(archive)
+    archive.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CollectionError):
+        read(archive)
+
+
+def test_a_set_of_ir_datasets_that_fails_is_an_error(monkeypatch):
+    ir_datasets = pytest.importorskip("ir_datasets", reason="needs the extra `datasets`")
+
+    def fail():
+        raise RuntimeError("the download is gone")
+
+    made = types.SimpleNamespace(
+        has_docs=lambda: True, has_queries=lambda: True, has_qrels=lambda: True, docs_iter=fail
+    )
+    monkeypatch.setattr(ir_datasets, "load", lambda name: made)
+    with pytest.raises(CollectionError, match=r"cannot read .*'beir/made': the download is gone"):
+        read_collections("beir/made")

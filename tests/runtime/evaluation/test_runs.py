@@ -61,6 +61,27 @@ def test_ids_that_the_format_cannot_hold_leave_no_file(tmp_path, run):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("identity", ["a\0", "a\ud800"])
+def test_ids_that_others_would_read_otherwise_leave_no_file(tmp_path, identity):
+    for run in ({identity: {"a": 1.0}}, {"1": {identity: 1.0}}):
+        with pytest.raises(RunError, match="Rename it"):
+            write_run(tmp_path / "a.trec", run, "ours")
+    assert list(tmp_path.iterdir()) == []
+    write_run(tmp_path / "a.trec", {"1": {"a": 1.0}}, "of \ud800")
+    assert read_run(tmp_path / "a.trec") == {"1": {"a": 1.0}}
+
+
+def test_what_is_no_text_is_no_run(tmp_path):
+    path = tmp_path / "a.trec"
+    for content in (b"PAR1", "1 Q0 y 1 2.5 a".encode("utf-16"), b"1 Q0 \xff 1 2.5 a"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"a\.trec is"):
+            read_run(path)
+    for source in (tmp_path, "/dev/zero", "a\0b"):
+        with pytest.raises(InputError):
+            read_run(source)
+
+
 def test_a_write_that_fails_keeps_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "a.trec"
     write_run(path, {"1": {"old": 1.0}}, "ours")
