@@ -29,9 +29,9 @@ from spladelet.errors import (
     ModelMismatchError,
     SpladeletError,
 )
-from spladelet.index import check_count
+from spladelet.text import as_count
 from spladelet.tokenizer import valid_unicode
-from spladelet.vector import SparseVector
+from spladelet.vector import SparseVector, as_query
 
 VECTOR, TITLE, TEXT, ID = "splade", "title", "text", "document_id"
 _MARK = "spladelet"
@@ -271,16 +271,18 @@ class Engine(ABC):
         """Return the k documents with the highest score; of equal scores, in the engine's order.
 
         Args:
-            query: Its vector; the heaviest terms only, where the engine has a limit.
+            query: Its vector, of which the heaviest terms are asked where the engine has a limit.
             k: Hits wanted, at least 1.
 
         Raises:
+            InputError: `query` is no vector of one query, or k none that can be.
             ModelMismatchError: The collection holds another model's vectors.
             EngineMismatchError: It was not made by spladelet, or calls terms by other names.
             EngineUnavailableError: The engine does not answer.
             EngineError: It refuses.
         """
-        k = check_count("k", k)
+        k = as_count(k, "k")
+        query = as_query(query)
         stored = self._known = self._known or self.facts()
         if stored is None:
             raise self._not_ours()
@@ -346,6 +348,8 @@ class Engine(ABC):
             value = getattr(record.document, part)
             if valid_unicode(value) != value:
                 return f"its {part} has half of a surrogate pair in it, which is no text"
+        if "\0" in record.document.id:
+            return "its id has a NUL in it, which not every engine keeps"
         size = len(record.document.id.encode())
         if not 0 < size <= self.max_id_bytes:
             return f"its id has {size} bytes; {self.name} takes 1 to {self.max_id_bytes}"

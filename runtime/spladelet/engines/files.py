@@ -1,6 +1,7 @@
 """Files that other engines read: one function a format, most a stream of lines or messages.
 
-Whole numbers are hundredths of weights, rounded, as Anserini and Pyserini have them.
+Whole numbers are hundredths of weights, rounded, as Anserini and Pyserini have them. Half of a
+surrogate pair in a text becomes U+FFFD; in an id it is refused, and so is a NUL.
 """
 
 import json
@@ -18,6 +19,8 @@ from spladelet.engines.payload import TermNames, id_keyed, term_keyed
 from spladelet.errors import InputError
 from spladelet.exchange import write_npz, write_splade_index
 from spladelet.index import Index
+from spladelet.text import check_portable_id
+from spladelet.tokenizer import valid_unicode
 from spladelet.vector import SparseVector, SparseVectors
 
 NPZ, SPLADE_INDEX = "npz", "splade-index"
@@ -161,7 +164,7 @@ def _pgvector(index: Index, names: TermNames) -> Iterator[bytes]:
         ids, weights = id_keyed(vector)
         cells = ",".join(f"{i + 1}:{w:.9g}" for i, w in zip(ids, weights, strict=True))
         row = [document.id, document.title, document.text, f"{{{cells}}}/{index.vocab_size}"]
-        yield ("\t".join(_copy_text(value) for value in row) + "\n").encode("utf-8", "replace")
+        yield valid_unicode("\t".join(_copy_text(value) for value in row) + "\n").encode()
 
 
 def _copy_text(value: str) -> str:
@@ -211,7 +214,9 @@ def _ciff(index: Index, names: TermNames) -> Iterator[bytes]:
             total_docs=len(index),
             total_terms_in_collection=total,
             average_doclength=total / max(1, len(index)),
-            description=f"spladelet, model {index.model_name}, weights times {scale:.6g}",
+            description=valid_unicode(
+                f"spladelet, model {index.model_name}, weights times {scale:.6g}"
+            ),
         )
     )
     for name, span in lists:
@@ -223,7 +228,7 @@ def _ciff(index: Index, names: TermNames) -> Iterator[bytes]:
             message.postings.add(docid=gap, tf=count)
         yield _delimited(message)
     for number, length in enumerate(lengths.tolist()):
-        identity = index.document(number).id
+        identity = _document(index, number).id
         yield _delimited(record(docid=number, collection_docid=identity, doclength=length))
 
 
@@ -279,7 +284,7 @@ def _without_spaces(impacts: dict[str, int]) -> dict[str, int]:
 
 
 def _without_space(name: str) -> str:
-    if name.split() != [name]:
+    if check_portable_id(name).split() != [name]:
         raise InputError(
             f"{name!r} is empty or has white space in it, where this format splits. Call terms by "
             "id, or rename it."
@@ -289,11 +294,22 @@ def _without_space(name: str) -> str:
 
 def _rows(index: Index) -> Iterator[tuple[Document, SparseVector]]:
     vectors = index.vectors()
-    return ((index.document(number), vectors[number]) for number in range(len(index)))
+    return ((_document(index, number), vectors[number]) for number in range(len(index)))
+
+
+def _document(index: Index, number: int) -> Document:
+    """Return a document whose id any format can hold.
+
+    Raises:
+        InputError: It has one that would become another.
+    """
+    document = index.document(number)
+    check_portable_id(document.id)
+    return document
 
 
 def _line(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    return valid_unicode(json.dumps(value, ensure_ascii=False)).encode() + b"\n"
 
 
 def _write(path: Path, parts: Iterable[bytes]) -> None:

@@ -14,7 +14,7 @@ from spladelet.errors import InputError
 from spladelet.evaluation.grades import Qrels
 from spladelet.evaluation.measures import mean, measure
 from spladelet.index import Index
-from spladelet.vector import SparseVectors
+from spladelet.vector import SparseVectors, as_vectors
 
 _NDCG = "nDCG@10"
 _SEISMIC_FOLD = 32_768
@@ -126,11 +126,12 @@ def preview(
             the order of `queries`.
 
     Raises:
-        InputError: There is no such simulation; or judgements are of more or fewer queries.
+        InputError: There is no such simulation; `queries` are no vectors; or judgements are of
+            more or fewer queries.
     """
+    queries, exact = as_vectors(queries, index.vocab_size), index.vectors()
     if qrels is not None and len(qrels) != len(queries):
         raise InputError(f"{len(queries)} queries came with judgements of {len(qrels)}.")
-    exact = index.vectors()
     known = simulations(exact)
     if engine not in known:
         raise InputError(f"engine is {engine!r}; expected one of {', '.join(sorted(known))}.")

@@ -22,6 +22,7 @@ from spladelet.engines.base import Engine, Facts, Record, Written
 from spladelet.errors import EngineRequestError, EngineUnavailableError, InputError
 from spladelet.index import Index
 from spladelet.progress import Progress
+from spladelet.text import as_count
 from spladelet.vector import SparseVectors
 
 Result = TypeVar("Result")
@@ -79,10 +80,9 @@ def push(
         EngineMismatchError: The collection holds something else.
         EngineUnavailableError: The engine does not answer, after several tries. Push again later.
         EngineError: It refuses something that is not about single documents.
-        InputError: `batch_size` is below 1, or records came with a journal.
+        InputError: `batch_size` is no whole number above 0, or records came with a journal.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; expected at least 1.")
+    as_count(batch_size, "batch_size")
     if isinstance(source, Index):
         return _push_index(engine, source, batch_size, texts, journal, progress)
     if journal is not None:

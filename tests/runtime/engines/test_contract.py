@@ -230,14 +230,24 @@ def test_k_is_checked(open_engine):
 
 def test_a_document_the_engine_cannot_take_is_named_and_the_others_arrive(open_engine):
     engine = open_engine()
-    rows = SparseVectors.from_rows([vector({1: 1.0})] * 3, 100, "m" * 64)
-    long = "x" * 70_000
-    report = push(
-        engine, Index.build(rows, [Document("a", ""), Document(long, ""), Document("b", "")])
-    )
-    assert list(report.failed) == [long]
+    long = "x" * 70_000  # longer than an index takes, but records need none
+    ids = ["a", long, "b", "b\0", "b\ud800"]
+    report = push(engine, [Record(Document(i, ""), vector({1: 1.0})) for i in ids])
+    assert list(report.failed) == [long, "b\0", "b\ud800"]
     assert "its id has 70000 bytes" in report.failed[long]
+    assert "its id has a NUL in it" in report.failed["b\0"]
+    assert "its id has half of a surrogate pair" in report.failed["b\ud800"]
     assert engine.count() == 2
+
+
+def test_a_query_is_one_vector(open_engine):
+    engine = open_engine()
+    push(engine, small_index([{1: 1.0}]))
+    asked = SparseVectors.from_rows([vector({1: 1.0})], 100)
+    assert engine.search(asked) == engine.search(asked[0])
+    for query in ("cat", SparseVectors.from_rows([], 100), {1: 1.0}):
+        with pytest.raises(InputError, match=r"got .* expected"):
+            engine.search(query)
 
 
 def test_single_batches_can_be_written_too(open_engine):

@@ -7,6 +7,7 @@ from runtime.engines.test_contract import random_index, small_index, vector
 
 from spladelet import Document, Index, SparseVector, SparseVectors
 from spladelet.engines import FORMATS, TermNames, convert, seismic_mapping, write_topics
+from spladelet.engines.files import format_names
 from spladelet.errors import InputError
 
 NAMES = TermNames(["zero", "cat", "u.s.", "purr", "two words"].__getitem__, "keep")
@@ -92,6 +93,28 @@ def test_pgvectors_rows_escape_what_copy_reads(tmp_path):
     index = Index.build(rows, [Document("a\tb", "line\nbreak \\N \0", "t\r")])
     (row,) = written(index, "pgvector", tmp_path).decode().splitlines()
     assert row.split("\t") == ["a\\tb", "t\\r", "line\\nbreak \\\\N ", "{2:1}/100"]
+
+
+@pytest.mark.parametrize("name", format_names())
+@pytest.mark.parametrize("identity", ["a\0", "\0a", "a\ud800", "\udfff"])
+def test_ids_that_would_become_others_are_refused(tmp_path, name, identity):
+    if name == "ciff":
+        pytest.importorskip("google.protobuf", reason="needs the extra `ciff`")
+    rows = SparseVectors.from_rows([vector({1: 1.0})] * 2, 100)
+    index = Index.build(rows, [Document("a", ""), Document(identity, "")])
+    with pytest.raises(InputError, match=r"the id .* Rename it"):
+        convert(index, name, tmp_path / "x")
+    with pytest.raises(InputError, match=r"the id .* Rename it"):
+        write_topics(tmp_path / "x", [(identity, vector({1: 1.0}))])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["vespa", "anserini", "opensearch-seismic", "pgvector", "jsonl"])
+def test_half_a_surrogate_pair_in_a_text_is_an_unknown_character(tmp_path, name):
+    rows = SparseVectors.from_rows([vector({1: 1.0})], 100)
+    index = Index.build(rows, [Document("a", "b\ud800c \U0001f408")])
+    text = written(index, name, tmp_path).decode()
+    assert "b\ufffdc \U0001f408" in text
 
 
 def test_pgvector_has_a_limit(tmp_path):

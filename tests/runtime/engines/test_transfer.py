@@ -239,6 +239,8 @@ def test_terms_called_otherwise_are_another_collection(engine, elasticsearch_ser
 def test_batch_size_is_checked(engine):
     with pytest.raises(InputError, match="batch_size is 0"):
         push(engine, random_index(3), batch_size=0)
+    with pytest.raises(InputError, match=r"batch_size is 2\.0 .*give 2"):
+        push(engine, random_index(3), batch_size=2.0)
 
 
 def test_a_password_in_an_address_is_refused():
