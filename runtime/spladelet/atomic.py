@@ -1,11 +1,15 @@
 """Files that are written whole or not at all."""
 
+import errno
 import gzip
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
+
+from spladelet.errors import InputError
 
 
 @contextmanager
@@ -18,8 +22,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         OSError: The file cannot be written; its name is the path's.
+        InputError: No file can have such a name.
     """
-    path = path.resolve()
+    path = _resolved(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         with path.open("wb") as device:
             yield device
@@ -40,3 +45,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except RuntimeError as error:  # Python before 3.13 calls a circle of links so
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
+    except ValueError as error:
+        raise InputError(f"no file can be named {str(path)!r}: {error}.") from error

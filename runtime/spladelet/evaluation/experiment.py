@@ -25,6 +25,7 @@ from spladelet.evaluation.measures import (
 )
 from spladelet.evaluation.runs import Run, ranking, without_self_matches
 from spladelet.index import Index
+from spladelet.text import as_count
 
 BM25 = "bm25"
 FUSIONS = ("rrf", "weighted")
@@ -58,8 +59,7 @@ class Settings:
             raise InputError(f"fusion is {self.fusion!r}; expected {' or '.join(FUSIONS)}.")
         if not 0 <= self.share <= 1:
             raise InputError(f"share is {self.share}; expected a number from 0 to 1.")
-        if self.depth < 1:
-            raise InputError(f"depth is {self.depth}; expected at least 1.")
+        as_count(self.depth, "depth")
         if not self.measures:
             raise InputError("measures is empty; name at least one, such as nDCG@10.")
 

@@ -15,6 +15,7 @@ from spladelet import extras
 from spladelet.errors import InputError
 from spladelet.evaluation.grades import Qrels, check_grades
 from spladelet.evaluation.runs import Run, ranking
+from spladelet.text import shown
 
 # BEIR's, by ir_measures' names: RR is reciprocal rank (MRR), R recall, AP average precision (MAP).
 MEASURES = ("nDCG@10", "RR@10", "R@100", "R@1000", "AP")
@@ -72,7 +73,7 @@ def measure(run: Run, qrels: Qrels, measures: Sequence[str] = MEASURES) -> Value
     try:
         for metric in ir_measures.iter_calc(list(by_measure), judged, found):
             values[by_measure[metric.measure]][metric.query_id] = float(metric.value)
-    except (ValueError, AssertionError, NotImplementedError) as error:
+    except Exception as error:  # the C code underneath has errors of many kinds
         raise InputError(
             f"one of {', '.join(measures)} cannot be computed here: {error}. Choose measures such "
             "as nDCG@10, RR@10, R@100 or AP."
@@ -110,7 +111,7 @@ def cutoff(measure: str) -> int | None:
 
 def _unknown(name: str) -> InputError:
     return InputError(
-        f"measure {name!r} is unknown; expected one such as nDCG@10, RR@10, R@100 or AP."
+        f"measure {shown(name)} is unknown; expected one such as nDCG@10, RR@10, R@100 or AP."
     )
 
 

@@ -174,7 +174,14 @@ def test_no_document_at_all(vectors):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"fusion": "sum"}, {"share": 1.5}, {"share": math.nan}, {"depth": 0}, {"measures": []}],
+    [
+        {"fusion": "sum"},
+        {"share": 1.5},
+        {"share": math.nan},
+        {"depth": 0},
+        {"depth": 2.0},
+        {"measures": []},
+    ],
 )
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(InputError, match=r"expected|at least one"):

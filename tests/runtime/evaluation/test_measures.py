@@ -125,3 +125,9 @@ def test_one_query_says_nothing_of_others():
 def test_equal_differences_warn_nobody():
     found = compare({"a": 0.5, "b": 0.75}, {"a": 0.25, "b": 0.5})
     assert found.difference == found.low == found.high == 0.25
+
+
+@pytest.mark.parametrize("name", [f"nDCG@{10**20}", f"P(rel={10**14})@5", "nDCG(" * 2000, 5])
+def test_measures_that_the_code_underneath_cannot_have_are_refused(name):
+    with pytest.raises(InputError, match="measure"):
+        measure({"1": {"a": 1.0}}, {"1": {"a": 1}}, [name])
