@@ -16,7 +16,6 @@ import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ from spladelet.documents import Document, to_document, to_line
 from spladelet.errors import InputError, RecordError, VectorError
 from spladelet.index import Index
 from spladelet.records import TEXTS, json_object
-from spladelet.sources import open_file, read_lines, translated
+from spladelet.sources import MAX_LINE, open_file, read_lines, translated
 from spladelet.text import check_portable_id
 from spladelet.vector import SparseVector, SparseVectors
 
@@ -163,8 +162,7 @@ def _fill_splade_index(index: Index, folder: Path, term_ids: Mapping[str, int]) 
 def _read_jsonl(
     path: Path, vocab_size: int, model: str | None, term_ids: Mapping[str, int] | None
 ) -> Iterator[tuple[SparseVectors, list[Document]]]:
-    lines = read_lines(path)
-    while batch := list(islice(lines, _BATCH)):
+    for batch in _batches(read_lines(path)):
         rows, documents = [], []
         for name, number, line in batch:
             record = json_object(line, number, name)
@@ -172,6 +170,19 @@ def _read_jsonl(
             texts = {} if any(key in record for key in TEXTS) else {"text": ""}
             documents.append(to_document(record | texts, number, name))
         yield SparseVectors.from_rows(rows, vocab_size, model), documents
+
+
+def _batches(lines: Iterable[tuple[str, int, str]]) -> Iterator[list[tuple[str, int, str]]]:
+    """Yield lines in batches of so many, or of so many characters if they are long."""
+    batch, size = [], 0
+    for line in lines:
+        batch.append(line)
+        size += len(line[2])
+        if len(batch) == _BATCH or size >= MAX_LINE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _vector(

@@ -331,6 +331,15 @@ def test_anserinis_file_brings_its_texts(tmp_path):
     assert documents == [Document("id 0", "text\n0 ☃"), Document("id 1", "T text\n1 ☃")]
 
 
+def test_long_lines_come_in_smaller_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr("spladelet.exchange.MAX_LINE", 100)
+    line = json.dumps({"vector": {"cat": 1.5}, "text": "x" * 30})
+    (tmp_path / "v.jsonl").write_text(f"{line}\n" * 5)
+
+    batches = list(read_vectors(tmp_path / "v.jsonl", VOCAB, term_ids=TERM_IDS))
+    assert [len(documents) for _, documents in batches] == [2, 2, 1]
+
+
 def test_a_splade_index_names_its_documents_beside_the_texts(tmp_path):
     write_splade_index(index_of([{0: 1.0}]), tmp_path / "splade", {})
     corpus = tmp_path / "splade" / "corpus.jsonl"
