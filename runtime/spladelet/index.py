@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelet import store
-from spladelet.documents import Document, as_documents, check_id_list, check_ids
+from spladelet.documents import Document, as_documents, check_ids
 from spladelet.errors import InputError
 from spladelet.filters import Filter, Where
 from spladelet.generations import claim
@@ -36,7 +36,8 @@ from spladelet.segment import (
     hash_ids,
     join_rows,
 )
-from spladelet.vector import SparseVector, SparseVectors, check_same_model
+from spladelet.text import as_count, as_id
+from spladelet.vector import SparseVector, SparseVectors, as_query, as_vectors, check_same_model
 
 # Filters of which it is remembered what they allow, at about a byte a document; and how many values
 # one may have, for it is kept with them.
@@ -92,7 +93,8 @@ class Index:
         """Index vectors, with the documents they were made of.
 
         Args:
-            vectors: One vector a document.
+            vectors: One vector a document: `SparseVectors`, a list of `SparseVector`, or a sparse
+                matrix of scipy, documents x terms.
             documents: The documents, in the same order; a str gets its number, from 0, as id.
                 None stores no texts.
             model_name: What people call the model; kept for `info`.
@@ -106,6 +108,7 @@ class Index:
             DuplicateIdError: Two documents have one id.
         """
         check_kind(weights)
+        vectors = as_vectors(vectors)
         kept = as_documents(documents, len(vectors))
         check_ids(kept)
         segments = [
@@ -220,7 +223,7 @@ class Index:
 
         Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086
         """
-        (hits,) = self.search_many([query], k, min_score=min_score, where=where, ids=ids)
+        (hits,) = self.search_many([as_query(query)], k, min_score=min_score, where=where, ids=ids)
         return hits
 
     def search_many(
@@ -245,20 +248,22 @@ class Index:
                 are short, for they take turns with the interpreter's lock; processes that open the
                 same folder share its memory and do not wait for each other.
         """
-        wanted = check_count("k", k)
-        at_once = check_count("threads", threads)
+        wanted = as_count(k, "k")
+        at_once = as_count(threads, "threads")
+        asked = _several(queries)
         least = _check_score(min_score)
         state = self._state  # one and the same to the end, whatever `refresh` does meanwhile
         selection = state.view.select(Filter.of(where, ids))
 
-        def search(query: SparseVector) -> list[Hit]:
-            state.check_model(query)
-            return state.view.search(query, wanted, least, selection)
+        def search(query: object) -> list[Hit]:
+            vector = as_query(query)
+            state.check_model(vector)
+            return state.view.search(vector, wanted, least, selection)
 
         if at_once == 1:
-            return [search(query) for query in queries]
+            return [search(query) for query in asked]
         with ThreadPoolExecutor(at_once) as pool:
-            return list(pool.map(search, queries))
+            return list(pool.map(search, asked))
 
     def check_model(self, query: SparseVector) -> None:
         """Raise ModelMismatchError if a query was encoded by another model than the documents."""
@@ -280,8 +285,7 @@ class Index:
 
     def find(self, identity: str) -> int | None:
         """Return the number of the document with an id; None if there is none."""
-        (asked,) = check_id_list([identity])
-        return self._state.view.find(asked)
+        return self._state.view.find(as_id(identity, "the id"))
 
     def vectors(self) -> SparseVectors:
         """Return the documents' vectors, in the documents' order.
@@ -447,15 +451,18 @@ def _largest_below(min_score: float) -> float:
     return max(0.0, float(rounded))
 
 
-def check_count(name: str, value: object) -> int:
-    """Return a whole number, at least 1, of any integer type; InputError for all else."""
-    try:
-        count = 0 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise InputError(f"{name} is {value!r:.40}; expected at least 1, a whole number.")
-    return count
+def _several(queries: object) -> Iterable[object]:
+    """Return what the queries are in; a matrix by rows.
+
+    Raises:
+        InputError: It is one query, or none at all.
+    """
+    if isinstance(queries, SparseVector):
+        raise InputError("got one vector where several queries are expected; use search.")
+    are_items = not isinstance(queries, (str, bytes, Mapping, np.ndarray))
+    if isinstance(queries, Iterable) and are_items and not hasattr(queries, "tocsr"):
+        return queries
+    return as_vectors(queries)  # a matrix, or an error that names the right call
 
 
 def _check_score(value: object) -> float:

@@ -32,7 +32,7 @@ from spladelet.segment import (
     hash_ids,
     merge_segments,
 )
-from spladelet.vector import SparseVectors, check_same_model
+from spladelet.vector import SparseVectors, as_vectors, check_same_model
 
 _FANOUT = 8  # segments of like size that are merged into one
 _DELETED_SHARE = 0.3  # of a segment's documents, from which on it is rewritten
@@ -114,7 +114,7 @@ class IndexWriter:
             DuplicateIdError: Two documents have one id, or the index has it already.
             ModelMismatchError: The vectors are of another model than the index.
         """
-        self._add(vectors, as_documents(documents, len(vectors), len(self)), replacing=False)
+        self._add(vectors, documents, replacing=False)
 
     def upsert(self, vectors: SparseVectors, documents: Iterable[Document]) -> None:
         """Add documents, each in place of the one that has its id, if there is one.
@@ -124,7 +124,7 @@ class IndexWriter:
             DuplicateIdError: Two of these documents have one id.
             ModelMismatchError: The vectors are of another model than the index.
         """
-        self._add(vectors, as_documents(documents, len(vectors), len(self)), replacing=True)
+        self._add(vectors, documents, replacing=True)
 
     def delete(self, ids: Iterable[str], *, where: Where | None = None) -> int:
         """Delete documents; returns how many of the ids there were.
@@ -216,8 +216,16 @@ class IndexWriter:
         entries = self._manifest.segments
         self._parts = [_Part(e, s) for e, s in zip(entries, segments, strict=True)]
 
-    def _add(self, vectors: SparseVectors, documents: list[Document], *, replacing: bool) -> None:
+    def _add(
+        self,
+        given: SparseVectors,
+        texts: Iterable[str | Document] | None,
+        *,
+        replacing: bool,
+    ) -> None:
         self._check_open()
+        vectors = as_vectors(given, self._manifest.vocab_size or None)
+        documents = as_documents(texts, len(vectors), len(self))
         self._check_model(vectors)
         check_ids(documents)
         ids = [document.id for document in documents]

@@ -248,3 +248,49 @@ def test_real_vectors_are_searched_as_brute_force_has_it(encoder):
     for hit in hits:
         assert hit.score == pytest.approx(query.dot(rows[hit.number]), rel=1e-5)
     assert len(hits) == sum(query.dot(row) > 0 for row in rows)
+
+
+def test_what_can_only_mean_one_thing_is_taken():
+    rows = [vector({1: 1.0}), vector({2: 2.0})]
+    whole = SparseVectors.from_rows(rows, VOCAB)
+    index = Index.build(whole, [Document(7, "seven"), Document("8", "eight")])
+
+    assert Index.build(rows).search(rows[1]) == Index.build(whole.to_csr()).search(rows[1])
+    for query in (rows[1], whole[1:2][0], SparseVectors.from_rows(rows[1:], VOCAB)):
+        assert [hit.id for hit in index.search(query, np.int64(3))] == ["8"]
+    assert [hit.id for hit in index.search(rows[0], ids=[7, np.int32(8)])] == ["7"]
+    assert (index.find(7), index.document(np.int64(0)).id) == (0, "7")
+    for queries in (rows, tuple(rows), whole, whole.to_csr(), iter(rows)):
+        assert [[hit.id for hit in hits] for hits in index.search_many(queries)] == [["7"], ["8"]]
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda index, rows: index.search(rows), "got 2 vectors .*; use search_many"),
+        (lambda index, rows: index.search(list(rows)), "got 2 vectors .*; use search_many"),
+        (lambda index, rows: index.search("cat"), r"encode it first: encoder.encode_query\('cat'"),
+        (lambda index, rows: index.search({1: 2.0}), "SparseVector.from_dict"),
+        (lambda index, rows: index.search_many(rows[0]), "use search"),
+        (lambda index, rows: index.search_many("cat"), "encode it first"),
+        (lambda index, rows: index.search_many(["cat"]), "encode it first"),
+        (lambda index, rows: index.search(rows[0], 2.0), r"k is 2.0 \(float\); give 2"),
+        (lambda index, rows: index.search(rows[0], True), "k is True"),
+        (lambda index, rows: index.search(rows[0], "3"), "k is '3'"),
+        (lambda index, rows: index.search(rows[0], min_score="1"), "min_score is '1'"),
+        (lambda index, rows: index.search(rows[0], ids="7"), r"expected several, as in \['7'\]"),
+        (lambda index, rows: index.search_many(rows, threads=1.5), "threads is 1.5"),
+        (lambda index, rows: index.document("7"), "for an id use find"),
+        (lambda index, rows: index.document(1.0), "no document number 1.0"),
+        (lambda index, rows: index.find(1.5), "expected a str or a whole number"),
+        (lambda index, rows: Index.build(["cat"]), "item 0 of the vectors: .* encode it first"),
+        (lambda index, rows: Index.build([rows]), "give the SparseVectors themselves"),
+        (lambda index, rows: Index.build(rows, weights=["uint8"]), "weights is"),
+        (lambda index, rows: Index.build(rows, encoding={"a": object()}), "encoding is"),
+    ],
+)
+def test_anything_else_is_refused_with_the_right_call(use, message):
+    rows = vectors([{1: 1.0}, {2: 2.0}])
+
+    with pytest.raises(InputError, match=message):
+        use(Index.build(rows), rows)
