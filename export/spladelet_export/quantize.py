@@ -424,14 +424,13 @@ class _Rewriter:
         output = node.output[0]
         if plan.row_wise:
             product = f"{output}/unscaled"
-            self._microsoft("MatMulIntegerToFloat", inputs, product)
+            self._product_to_float(inputs, product)
             self.nodes.append(helper.make_node("Mul", [product, f"{name}/row_scales"], [output]))
         elif output in self.biases:
             add = self.biases[output]
-            bias = self._bias(add)
-            self._microsoft("MatMulIntegerToFloat", [*inputs, "", bias or ""], add.output[0])
+            self._product_to_float(inputs, add.output[0], self._bias(add))
         else:
-            self._microsoft("MatMulIntegerToFloat", inputs, output)
+            self._product_to_float(inputs, output)
 
     def _matrix(self, node: onnx.NodeProto, quantized: NDArray[np.int8]) -> str:
         """Return the name of a product's matrix.
@@ -452,8 +451,9 @@ class _Rewriter:
     def _integer_product(self, node: onnx.NodeProto) -> None:
         name, weights = node.input[0], node.input[1]
         self._constant(f"{weights}/int8", self._weights(node)[0])
-        inputs = [f"{name}/uint8", f"{weights}/int8", f"{name}/zero_point"]
-        self.nodes.append(helper.make_node("MatMulInteger", inputs, [node.output[0]]))
+        output = node.output[0]
+        inputs = [f"{name}/uint8", f"{weights}/int8", f"{name}/zero_point", self._zero(output)]
+        self._node("MatMulInteger", inputs, output)
 
     def _scale_pooled(self, concat: onnx.NodeProto, blocks: Sequence[onnx.NodeProto]) -> None:
         """Scale the maxima back, once for each term instead of once for each position."""
@@ -495,8 +495,19 @@ class _Rewriter:
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 
-    def _microsoft(self, operator: str, inputs: Sequence[str], output: str) -> None:
-        self.nodes.append(helper.make_node(operator, inputs, [output], domain="com.microsoft"))
+    def _product_to_float(
+        self, inputs: Sequence[str], output: str, bias: str | None = None
+    ) -> None:
+        inputs = [*inputs, self._zero(output), *([] if bias is None else [bias])]
+        self._node("MatMulIntegerToFloat", inputs, output, domain="com.microsoft")
+
+    def _zero(self, product: str) -> str:
+        """State that a product's matrix has 0 for 0, which the operators take for granted.
+
+        On processors without VNNI, ONNX Runtime before 1.30 ends the process where it is not
+        stated, or is by one constant for several products.
+        """
+        return self._constant(f"{product}/weight_zero_point", np.int8(0))
 
     def _constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
         if name not in self.constants:
