@@ -19,7 +19,7 @@ from spladelet.language import is_plainly_not_english
 from spladelet.models import find_bundle
 from spladelet.progress import Progress
 from spladelet.sides import Row, Side, open_sides
-from spladelet.threads import available_cpus
+from spladelet.threads import thread_count
 from spladelet.tokenizer import TokenizedText, valid_unicode
 from spladelet.vector import (
     SparseVector,
@@ -57,12 +57,10 @@ class Encoder:
     """
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}; expected at least 1, or None for all.")
         self.description: Description = bundle.description
         self.fingerprint = bundle.fingerprint
         self._is_english = bundle.description.source.get("language") == "en"
-        self._query, self._document = open_sides(bundle, threads or available_cpus())
+        self._query, self._document = open_sides(bundle, thread_count(threads))
 
     @classmethod
     def load(

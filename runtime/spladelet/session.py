@@ -1,5 +1,8 @@
 """The graph in ONNX Runtime: token ids in, dense weights out.
 
+Before ONNX Runtime opens the graph, the files that it names are held against the description (see
+`graph_file`): sizes at every load, hashes only by `Bundle.verify`.
+
 One session serves all threads of a process. After a fork it is made anew, because ONNX Runtime's
 threads do not survive one: a run would wait for them for ever, and so would the end of the old
 session, which a child therefore keeps.
@@ -17,13 +20,17 @@ from numpy.typing import NDArray
 
 from spladelet.bundle import Bundle
 from spladelet.errors import BundleGraphError
+from spladelet.graph_file import GraphFile
+from spladelet.onnx_runtime import load_onnx_runtime
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
 # Its fused kernel is not vectorised, and takes several times as long as the two it replaces.
 _DISABLED_OPTIMIZERS = ["SkipLayerNormFusion"]
 _INPUTS = {"input_ids": "tensor(int64)", "attention_mask": "tensor(int64)"}
+# The first release that does not end the process at a product without a stated zero point.
+_TAKES_ZERO_FOR_GRANTED = (1, 30)
 
 
 class GraphSession:
@@ -50,6 +57,7 @@ class GraphSession:
         """Return weights float32[batch, vocab_size] for ids and mask int64[batch, length]."""
         feed = {"input_ids": input_ids, "attention_mask": mask}
         session = self._current()
+        expected = (len(input_ids), self._bundle.description.vocab_size)
         try:
             weights: NDArray[np.float32] = session.run(None, feed)[0]
         except Exception as error:
@@ -58,6 +66,11 @@ class GraphSession:
                 "is more than the model has positions for, export it with a smaller max_length; "
                 "if memory ran out, use a smaller model."
             ) from error
+        if weights.shape != expected:
+            raise BundleGraphError(
+                f"the graph gave weights of shape {weights.shape} for a batch of shape "
+                f"{input_ids.shape}; expected {expected}. Export the bundle again."
+            )
         return weights
 
     def _current(self) -> "InferenceSession":
@@ -73,22 +86,18 @@ class GraphSession:
         self._session = None
 
     def _load(self) -> "InferenceSession":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 3  # errors reach us as exceptions; warnings are not for users
-        # Batches come in all shapes; a memory plan kept for each of them only makes memory grow.
-        options.enable_mem_pattern = False
-        if self._bundle.description.is_int8 and _saturates():
-            # Without VNNI, ONNX Runtime's fastest kernel adds pairs of products in 16 bits. This
-            # makes it exact; where VNNI is, it would take more than twice the time for nothing.
-            options.add_session_config_entry("session.x64quantprecision", "1")
+        onnxruntime = load_onnx_runtime()
         path = self._bundle.path(self._name)
+        graph = GraphFile.read(path)
+        graph.check_files(self._bundle, self._name)
+        # Without VNNI, ONNX Runtime's fastest kernel adds pairs of products in 16 bits.
+        saturates = self._bundle.description.is_int8 and _saturates()
+        if saturates and not graph.states_zero_points:
+            self._check_release(onnxruntime.__version__)
         try:
             session = onnxruntime.InferenceSession(
                 str(path),
-                options,
+                self._options(exact=saturates),
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=_DISABLED_OPTIMIZERS,
             )
@@ -99,6 +108,34 @@ class GraphSession:
             ) from error
         self._check(session)
         return session
+
+    def _options(self, *, exact: bool) -> "SessionOptions":
+        """Say how to run.
+
+        Args:
+            exact: Take int8 products by a kernel that never saturates. Where VNNI is, none does,
+                and this one takes more than twice the time.
+        """
+        options = load_onnx_runtime().SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3  # errors reach us as exceptions; warnings are not for users
+        # Batches come in all shapes; a memory plan kept for each of them only makes memory grow.
+        options.enable_mem_pattern = False
+        if exact:
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        return options
+
+    def _check_release(self, version: str) -> None:
+        """Refuse what would end the process, which nothing could catch."""
+        release = tuple(int(number) for number in version.split(".")[:2])
+        if release < _TAKES_ZERO_FOR_GRANTED:
+            needed = ".".join(map(str, _TAKES_ZERO_FOR_GRANTED))
+            raise BundleGraphError(
+                f"{self._bundle.path(self._name)} was exported by spladelet 0.1.0, and ONNX "
+                f"Runtime {version} fails on such graphs on this processor, which has no VNNI. "
+                f"Upgrade with `pip install -U 'onnxruntime>={needed}'`, or export the bundle "
+                "again."
+            )
 
     def _check(self, session: "InferenceSession") -> None:
         inputs = {i.name: i.type for i in session.get_inputs()}
@@ -118,8 +155,7 @@ def _saturates() -> bool:
 
     Asking the kernel itself is right on every processor, whatever its flags are called.
     """
-    import onnxruntime
-
+    onnxruntime = load_onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     graph = (files("spladelet") / "data" / "saturation.onnx").read_bytes()

@@ -6,7 +6,29 @@ other systems know the affinity or the count alone.
 """
 
 import os
+from numbers import Integral
 from pathlib import Path
+
+from spladelet.errors import InputError
+
+_MAX_THREADS = 1024  # beyond that, starting them alone takes ONNX Runtime a minute and more
+
+
+def thread_count(threads: int | None) -> int:
+    """Return how many threads to use; None means one for each processor.
+
+    Raises:
+        InputError: It is no number of threads.
+    """
+    if threads is None:
+        return min(available_cpus(), _MAX_THREADS)
+    is_whole = isinstance(threads, Integral) and not isinstance(threads, bool)
+    if not is_whole or not 1 <= threads <= _MAX_THREADS:
+        raise InputError(
+            f"threads is {threads!r:.40}; expected a whole number from 1 to {_MAX_THREADS}, or "
+            "None for all processors."
+        )
+    return int(threads)
 
 
 def available_cpus(root: Path = Path("/")) -> int:

@@ -359,7 +359,7 @@ def test_a_file_that_is_no_graph_is_refused_at_the_first_text(folder, overwrite)
     overwrite(folder / GRAPH, b"\x5a" * (folder / GRAPH).stat().st_size)
     encoder = Encoder.load(folder)
 
-    with pytest.raises(BundleGraphError, match=f"cannot load .*{GRAPH}"):
+    with pytest.raises(BundleGraphError, match=f"{GRAPH} is no ONNX graph"):
         encoder.encode_query(TEXT)
 
 

@@ -237,7 +237,7 @@ def test_decode_refuses_a_vector_of_another_model(encoder):
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_fewer_threads_than_one_are_refused(bundle_folder, threads):
-    with pytest.raises(InputError, match=f"threads is {threads}; expected at least 1"):
+    with pytest.raises(InputError, match=f"threads is {threads}; expected a whole number from 1 "):
         Encoder(Bundle.open(bundle_folder), threads=threads)
 
 
