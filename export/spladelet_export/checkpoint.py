@@ -4,6 +4,7 @@ Whatever would be loaded wrong is refused with the reason. Does not load the enc
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spladelet.bundle import TOKENIZER, Semantics
-from spladelet_export.errors import CheckpointError, require
+from spladelet_export.errors import CheckpointError, door, require
 from spladelet_export.families import FAMILIES, Family
 from spladelet_export.files import read_json
 from spladelet_export.layout import Route, read_routes
@@ -60,6 +61,7 @@ class Checkpoint:
     query_weights: Weights | None = None
 
 
+@door("the checkpoint cannot be read", CheckpointError)
 def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     """Find a checkpoint and read what its vectors mean.
 
@@ -291,6 +293,7 @@ def _family(config: Mapping[str, Any], folder: Path) -> Family:
         raise CheckpointError(f"{folder} states architectures {architectures!r}; expected a list.")
     architectures = [str(name) for name in architectures]
     model_type = config.get("model_type")
+    _check_plain(config, folder)
     if "auto_map" in config:
         raise CheckpointError(
             f"{folder} brings its own code (auto_map in config.json), which is not run. Only "
@@ -315,6 +318,20 @@ def _family(config: Mapping[str, Any], folder: Path) -> Family:
     return family
 
 
+def _check_plain(config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse weights that transformers would take from elsewhere, or by other packages' code."""
+    if config.get("quantization_config") is not None:
+        raise CheckpointError(
+            f"{folder} has quantized weights (quantization_config in config.json). Export the "
+            "checkpoint that it was made of; `--int8` quantizes."
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{folder} is an adapter (adapter_config.json) of another model. Merge it into that "
+            "one, and export the result."
+        )
+
+
 def _max_length(folder: Path, config: Mapping[str, Any], reserved_positions: int) -> int:
     """Return the smallest of the limits that are stated; 512 if none is."""
     module = read_json(folder / "sentence_bert_config.json", dict) or {}
@@ -329,8 +346,12 @@ def _max_length(folder: Path, config: Mapping[str, Any], reserved_positions: int
     for name, limit in stated.items():
         if limit is None:
             continue
-        if not isinstance(limit, (int, float)):
-            raise CheckpointError(f"{folder} states {name} {limit!r}; expected a number.")
+        is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+        if not is_number or not limit > -math.inf:
+            raise CheckpointError(
+                f"{folder} states {name} {limit!r:.40}; expected a number of tokens. Correct it, "
+                "or get the checkpoint again."
+            )
         reserved = reserved_positions if name == "max_position_embeddings" else 0
         if limit < _NO_LIMIT:
             limits.append(int(limit) - reserved)

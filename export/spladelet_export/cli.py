@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spladelet.bundle import ACTIVATIONS, POOLINGS, Description, Semantics
 from spladelet.documents import read_documents
 from spladelet.errors import SpladeletError
-from spladelet_export.errors import CheckpointError, require
+from spladelet_export.errors import CheckpointError, door, require
 from spladelet_export.recipes import find_recipe, recipes
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not fuses and options.list:
             print(_listed(as_json=options.json))
             return 0
-        description = _fuse(options) if fuses else _export(options)
+        with door("the export failed"):
+            description = _fuse(options) if fuses else _export(options)
         print(description.to_json() if options.json else _summary(description, options.output))
     except SpladeletError as error:
         print(f"error: {error}", file=sys.stderr)

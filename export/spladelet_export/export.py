@@ -33,10 +33,10 @@ from spladelet.bundle import (
 )
 from spladelet.encoder import LanguageWarning, TruncationWarning
 from spladelet.evaluation import Collection, VectorCache, demo_collection
-from spladelet.tokenizer import Tokenizer
+from spladelet.tokenizer import Tokenizer, valid_unicode
 from spladelet_export.card import model_card
 from spladelet_export.checkpoint import Checkpoint, is_folder, read_checkpoint
-from spladelet_export.errors import CheckpointError, ExportError, FidelityError
+from spladelet_export.errors import CheckpointError, ExportError, FidelityError, door
 from spladelet_export.fidelity import (
     LogitsReference,
     Reference,
@@ -44,6 +44,7 @@ from spladelet_export.fidelity import (
     check,
     measure,
 )
+from spladelet_export.files import read_json
 from spladelet_export.gate import Gate, Limits
 from spladelet_export.graph import BLOCK, compact, fuse_pooling, opset, rename_inputs, upgrade
 from spladelet_export.logits import write_logits
@@ -51,6 +52,7 @@ from spladelet_export.optimize import fuse_operators
 from spladelet_export.quantize import RECIPES, Calibration, calibrate, quantize
 from spladelet_export.recipes import find_recipe
 from spladelet_export.texts import built_in_texts
+from spladelet_export.tokens import check_tokens
 from spladelet_export.trunk import export_trunk, load_model
 
 Report = Callable[[str], object]
@@ -80,6 +82,7 @@ class Int8:
     force: bool = False
 
 
+@door("the export failed, and nothing was written")
 def export_checkpoint(
     checkpoint: str | Path | Checkpoint,
     output: str | os.PathLike[str],
@@ -134,6 +137,7 @@ def export_checkpoint(
         return job.run(trunk, int8, folder, target)
 
 
+@door("the export of the logits failed")
 def export_logits(checkpoint: str | Path | Checkpoint, output: str | os.PathLike[str]) -> None:
     """Export the documents' graph of a checkpoint with its logits, for tools that pool them.
 
@@ -150,6 +154,7 @@ def export_logits(checkpoint: str | Path | Checkpoint, output: str | os.PathLike
         write_logits(source, export_trunk(load_model(source.folder)), target)
 
 
+@door("the graph cannot be made a bundle")
 def fuse_logits(
     logits: str | os.PathLike[str],
     tokenizer: str | os.PathLike[str],
@@ -214,6 +219,15 @@ class _Job:
     report: Report
     query_logits: onnx.ModelProto | None = None
 
+    def __post_init__(self) -> None:
+        prompts = (self.source.query.prompt, self.source.document.prompt)
+        for what, text in (("the name", self.name), *(("a prompt", prompt) for prompt in prompts)):
+            if valid_unicode(text) != text:
+                raise ExportError(
+                    f"{what} is {text!r:.60}, with half of a character in it, which no file can be "
+                    "written with. Give another."
+                )
+
     def run(
         self, logits: onnx.ModelProto, int8: Int8 | None, folder: Path, target: Path
     ) -> Description:
@@ -232,7 +246,9 @@ class _Job:
         description = self._write(bundle, logits, vocab_size, {"weights": "float32"})
         self._check_vocabulary(bundle, vocab_size)
         self.report(f"comparing with {self.reference.name}")
-        fidelity = measure(_load(bundle), self.reference, [*built_in_texts(), *self.texts])
+        texts = [*built_in_texts(), *self.texts]
+        check_tokens(Bundle.open(bundle), self.reference, texts)
+        fidelity = measure(_load(bundle), self.reference, texts)
         pools = {self.source.document.pooling, self.source.query.pooling}
         check(fidelity, "sum" if "sum" in pools else "max", self.reference.name)
         figures = {"reference": self.reference.name, **fidelity.to_dict()}
@@ -416,11 +432,7 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
 
     Its own truncation and padding go, too: the runtime sets them, and others would be misled.
     """
-    try:
-        content = json.loads(source.read_text(encoding="utf-8"))
-        content |= {"truncation": None, "padding": None}
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{source} is no tokenizer: {error}. Get it again.") from error
+    content = (read_json(source, dict) or {}) | {"truncation": None, "padding": None}
     target.write_text(
         json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )

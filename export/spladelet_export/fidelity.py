@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spladelet import Encoder, SparseVectors
 from spladelet.bundle import Semantics
+from spladelet.onnx_runtime import load_onnx_runtime
 from spladelet.tokenizer import Tokenizer, valid_unicode
 from spladelet_export.checkpoint import Checkpoint
 from spladelet_export.errors import CheckpointError, FidelityError, GraphError, require
@@ -30,6 +31,8 @@ Side = Literal["query", "document"]
 TOLERANCES = {"max": 1e-4, "sum": 1e-3}
 TOLERANCE = TOLERANCES["max"]
 _TOP = 10
+# Terms a text has on average, in a model that can search: far beyond what any that is in use has.
+_FEWEST, _MOST = 1, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,10 @@ class Reference(Protocol):
         """Return the weights of a query or document: float32[vocab_size]."""
         ...
 
+    def tokenizer(self, side: Side) -> "PreTrainedTokenizerBase | None":
+        """Return the tokenizer of queries or documents; None if it is the runtime's."""
+        ...
+
 
 class TorchReference:
     """Encode texts in torch, one at a time, without any of the runtime's code.
@@ -96,6 +103,10 @@ class TorchReference:
         self._query_tokenizer = self._tokenizer
         if checkpoint.query_tokenizer is not None:
             self._query_tokenizer = _transformers_tokenizer(checkpoint.query_tokenizer.parent)
+
+    def tokenizer(self, side: Side) -> "PreTrainedTokenizerBase":
+        """Return transformers' tokenizer of queries or documents."""
+        return self._query_tokenizer if side == "query" else self._tokenizer
 
     def encode(self, text: str, side: Side) -> NDArray[np.float32]:
         """Return the weights of a query or document: float32[vocab_size]."""
@@ -161,7 +172,7 @@ def _transformers_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise CheckpointError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
 
@@ -194,9 +205,8 @@ class LogitsReference:
     name = "its own logits, pooled in numpy"
 
     def __init__(self, graph: Path, tokenizer: Path, semantics: Semantics) -> None:
-        import onnxruntime
-
-        self._tokenizer = tokenizer
+        onnxruntime = load_onnx_runtime()
+        self._words = tokenizer
         self._semantics = semantics
         try:
             self._session = onnxruntime.InferenceSession(
@@ -212,13 +222,15 @@ class LogitsReference:
                 "attention_mask and perhaps token_type_ids. Rename them first."
             )
 
+    def tokenizer(self, side: Side) -> None:
+        """Return None: the runtime's tokenizer is the only one there is."""
+        del side
+
     def encode(self, text: str, side: Side) -> NDArray[np.float32]:
         """Return the weights of a query or document: float32[vocab_size]."""
         del side  # a graph alone has one meaning
         semantics = self._semantics
-        tokenizer = Tokenizer(
-            self._tokenizer, max_length=semantics.max_length, prompt=semantics.prompt
-        )
+        tokenizer = Tokenizer(self._words, max_length=semantics.max_length, prompt=semantics.prompt)
         ids = np.array([tokenizer.tokenize([text])[0].ids], np.int64)
         values = {
             "input_ids": ids,
@@ -243,7 +255,12 @@ class LogitsReference:
 
 
 def measure(encoder: Encoder, reference: Reference, texts: Sequence[str]) -> Fidelity:
-    """Compare a bundle with its reference on texts, as queries and as documents."""
+    """Compare a bundle with its reference on texts, as queries and as documents.
+
+    Raises:
+        CheckpointError: The reference has hardly any terms, or hardly any that it has not, for
+            queries or for documents: there is nothing to compare, and nothing to search by.
+    """
     description = encoder.description
     documents = encoder.encode_documents(texts, progress=False)
     sides: list[tuple[Side, SparseVectors, Callable[[str], Sequence[object]]]] = [
@@ -251,13 +268,40 @@ def measure(encoder: Encoder, reference: Reference, texts: Sequence[str]) -> Fid
     ]
     if description.query_mode != "same" or description.query != description.document:
         sides.append(("query", encoder.encode_queries(texts), encoder.query_words))
-    pairs = [
-        (row, reference.encode(text, side))
-        for side, vectors, words in sides
-        for row, text in zip(_dense_rows(vectors), texts, strict=True)
-        if words(text)
-    ]
+    pairs = []
+    for side, vectors, words in sides:
+        found = [
+            (row, reference.encode(text, side))
+            for row, text in zip(_dense_rows(vectors), texts, strict=True)
+            if words(text)
+        ]
+        check_active_dims([theirs for _, theirs in found], description.vocab_size, side)
+        pairs += found
     return compare(pairs, len(texts))
+
+
+def check_active_dims(rows: Sequence[NDArray[np.float32]], vocab_size: int, side: Side) -> None:
+    """Raise CheckpointError unless texts have some terms each, and not most of the vocabulary.
+
+    The checkpoints that people use have 6 to 200 terms a text.
+
+    Args:
+        rows: What a reference gives for the texts of a side, float32[vocab_size] each.
+        vocab_size: How many terms there are.
+        side: Whose texts they are.
+    """
+    mean = float(np.mean([(row > 0).sum() for row in rows])) if rows else 0.0
+    if _FEWEST <= mean <= _MOST * vocab_size:
+        return
+    cause = "a plain masked language model, which was not trained to be sparse"
+    if mean < _FEWEST:
+        cause = "damaged, or its head or its table of query weights was never trained"
+    raise CheckpointError(
+        f"a {side} has {mean:.1f} of {vocab_size} terms on average, over {len(rows)} texts; "
+        f"expected at least {_FEWEST}, and at most {_MOST:.0%} of them: the checkpoints that "
+        f"people use have 6 to 200. It is {cause}. Export one that was trained for sparse "
+        "retrieval."
+    )
 
 
 def compare(

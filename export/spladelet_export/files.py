@@ -11,14 +11,28 @@ def read_json(path: Path, kind: type) -> Any:  # noqa: ANN401
     """Return a file's content; None where there is no file.
 
     Raises:
-        CheckpointError: It is no JSON, or of another kind.
+        CheckpointError: It cannot be read, is no JSON, or of another kind.
     """
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         content = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(content, ensure_ascii=False).encode()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror or error}. Make it readable."
+        ) from error
+    except UnicodeEncodeError as error:
+        raise CheckpointError(
+            f"{path} holds half of a character, {error.object[error.start]!r} alone, which no file "
+            "can be written with. Get the checkpoint again."
+        ) from error
     except ValueError as error:
         raise CheckpointError(f"{path} is no JSON: {error}. Get the checkpoint again.") from error
+    except RecursionError as error:
+        raise CheckpointError(
+            f"{path} is no checkpoint's: its JSON is nested too deep. Get the checkpoint again."
+        ) from error
     if not isinstance(content, kind):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}; expected a {kind.__name__}. Get the "

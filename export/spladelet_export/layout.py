@@ -118,7 +118,8 @@ class _Router:
         keys = ((side, "text"), (side, None), (None, "text"), (None, None))
         name = next((self.mappings[key] for key in keys if key in self.mappings), side)
         listed = self.structure.get(name)
-        if not isinstance(listed, list) or not listed:
+        is_list = isinstance(listed, list) and all(isinstance(part, str) for part in listed)
+        if not is_list or not listed:
             raise CheckpointError(
                 f"{self.top} has no route for {side} texts, only {', '.join(self.structure)}. Only "
                 "models with routes for query and document can be exported."

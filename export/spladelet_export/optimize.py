@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
+from spladelet.onnx_runtime import load_onnx_runtime
 from spladelet_export.attention import spell_out_attention
 
 
@@ -19,6 +20,7 @@ def fuse_operators(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Texts must be padded at the end.
     """
+    load_onnx_runtime()
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 

@@ -30,6 +30,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from spladelet.onnx_runtime import load_onnx_runtime
 from spladelet_export.errors import GraphError
 from spladelet_export.graph import HIDDEN, POOLED, is_tied, used_names
 
@@ -117,8 +118,7 @@ def calibrate(model: onnx.ModelProto, texts: Iterable[Sequence[int]]) -> Calibra
         model: A fused float32 graph.
         texts: Token ids of each text.
     """
-    import onnxruntime
-
+    onnxruntime = load_onnx_runtime()
     names = sorted(_users(model.graph))
     watched = onnx.ModelProto()
     watched.CopyFrom(model)

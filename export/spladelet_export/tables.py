@@ -82,7 +82,7 @@ def _entries(path: Path) -> Iterator[tuple[str, float]]:
             if line.strip():
                 term, _, weight = line.rstrip("\r").rpartition("\t")
                 yield term, float(weight)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(
             f"{path} does not give each term a weight ({error}). Get the checkpoint again."
         ) from error

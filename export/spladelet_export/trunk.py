@@ -10,29 +10,42 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from spladelet.onnx_runtime import load_onnx_runtime
 from spladelet_export.errors import CheckpointError, require
 from spladelet_export.graph import OPSET
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_ATTENTION = "eager"
+
 
 def load_model(folder: Path) -> "PreTrainedModel":
     """Load a masked language model in torch, as float32, ready for inference.
+
+    Runs no code but transformers' own: a config may name attention that is fetched from the hub,
+    for the model or for a part of it, so that is always transformers' plain one.
 
     Raises:
         CheckpointError: The weights cannot be read, or the head's are not among them.
     """
     require("torch", "transformers")
     import torch
-    from transformers import AutoModelForMaskedLM
+    from transformers import AutoConfig, AutoModelForMaskedLM
 
     try:
         with _quiet():
+            config = AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            config._attn_implementation = _ATTENTION  # of its parts, too
             model, found = AutoModelForMaskedLM.from_pretrained(
                 folder,
+                config=config,
+                attn_implementation=_ATTENTION,
                 dtype=torch.float32,
                 local_files_only=True,
+                trust_remote_code=False,
                 output_loading_info=True,
             )
     except Exception as error:
@@ -49,6 +62,7 @@ def load_model(folder: Path) -> "PreTrainedModel":
 def export_trunk(model: "PreTrainedModel") -> onnx.ModelProto:
     """Export a masked language model to a logits graph, by optimum."""
     require("optimum.exporters.onnx")
+    load_onnx_runtime()
     from optimum.exporters.onnx import onnx_export_from_model
 
     with tempfile.TemporaryDirectory() as folder, _quiet():

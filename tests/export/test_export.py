@@ -47,6 +47,15 @@ def shift_bias(graph, by):
     raise AssertionError("the graph has no bias to shift")
 
 
+def set_bias(folder, value):
+    """Give every term of a checkpoint the same bias."""
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["cls.predictions.bias"] = np.full_like(weights["cls.predictions.bias"], value)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 @pytest.fixture
 def wrong_bias(monkeypatch):
     """Return `break_by(number)`, which makes the surgery get the bias wrong."""
@@ -321,6 +330,23 @@ class TestFailure:
 
         with pytest.raises(FidelityError):
             export_checkpoint(checkpoint("bert"), tmp_path / "out")
+
+    @pytest.mark.parametrize(
+        ("bias", "cause"), [(-1000, "damaged"), (1000, "a plain masked language model")]
+    )
+    def test_a_model_without_terms_or_with_all_is_refused(self, bias, cause, edited, tmp_path):
+        folder = edited("bert", {})
+        set_bias(folder, bias)
+
+        with pytest.raises(CheckpointError, match=f"a document has .* It is {cause}"):
+            export_checkpoint(folder, tmp_path / "out")
+
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("name", ["a \ud800 b", "\udfff"])
+    def test_a_name_with_half_a_character_is_refused(self, name, checkpoint, tmp_path):
+        with pytest.raises(ExportError, match=r"the name is .* half of a character"):
+            export_checkpoint(checkpoint("bert"), tmp_path / "out", name=name)
 
     def test_folders_made_above_go_again(self, checkpoint, tmp_path, wrong_bias):
         wrong_bias(0.01)

@@ -8,9 +8,16 @@ import pytest
 from spladelet import Encoder
 from spladelet.bundle import Semantics
 from spladelet.encoder import TruncationWarning
-from spladelet_export import FidelityError
+from spladelet_export import CheckpointError, FidelityError
 from spladelet_export.checkpoint import read_checkpoint
-from spladelet_export.fidelity import Fidelity, TorchReference, check, compare, measure
+from spladelet_export.fidelity import (
+    Fidelity,
+    TorchReference,
+    check,
+    check_active_dims,
+    compare,
+    measure,
+)
 from spladelet_export.trunk import load_model
 
 
@@ -102,6 +109,35 @@ def test_not_a_number_in_the_first_row_is_an_error():
 def test_not_a_number_in_a_later_row_is_an_error():
     with pytest.raises(FidelityError, match="nan"):
         check(compare([(row(1), row(1)), (row(1), row(math.nan))], 2))
+
+
+def rows_of(*active_dims, width=100):
+    return [(np.arange(width) < number).astype(np.float32) for number in active_dims]
+
+
+@pytest.mark.parametrize("active_dims", [(1, 1), (0, 2), (50, 50), (100, 0), (6,)])
+def test_a_model_that_can_search_has_some_terms_a_text(active_dims):
+    rows = rows_of(*active_dims)
+
+    check_active_dims(rows, 100, "document")
+    assert [int(row.sum()) for row in rows] == list(active_dims)
+
+
+@pytest.mark.parametrize(
+    ("active_dims", "found", "cause"),
+    [
+        ((0, 0), "0.0 of 100", "damaged"),
+        ((0, 0, 2), "0.7 of 100", "damaged"),
+        ((), "0.0 of 100", "damaged"),
+        ((100, 100), "100.0 of 100", "a plain masked language model"),
+        ((51, 50), "50.5 of 100", "a plain masked language model"),
+    ],
+)
+def test_none_or_most_of_the_vocabulary_is_refused(active_dims, found, cause):
+    message = f"a query has {found} terms on average.*expected at least 1, .*It is {cause}"
+
+    with pytest.raises(CheckpointError, match=message):
+        check_active_dims(rows_of(*active_dims), 100, "query")
 
 
 def test_measure_compares_each_side_with_its_own_prompt(bundle, checkpoint):

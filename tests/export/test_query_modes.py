@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
@@ -95,6 +96,20 @@ def test_both_sides_are_those_of_sentence_transformers(
     for side, encode in (("query", model.encode_query), ("document", model.encode_document)):
         theirs = encode(texts, convert_to_sparse_tensor=False).numpy()
         assert_parity(encoder, side, theirs, texts)
+
+
+@pytest.mark.parametrize("side", ["document", "query"])
+def test_a_side_without_terms_is_refused_whatever_the_other_has(side, routed, tmp_path):
+    folder = shutil.copytree(routed("idf"), tmp_path / "dead")
+    name = "weight" if side == "query" else "cls.predictions.bias"
+    for file in folder.rglob("model.safetensors"):
+        tensors = load_file(file)
+        if name in tensors:
+            tensors[name] = np.full_like(tensors[name], 0 if side == "query" else -1000)
+            save_file(tensors, file, metadata={"format": "pt"})
+
+    with pytest.raises(CheckpointError, match=f"a {side} has 0.0 of 300 terms on average"):
+        export_checkpoint(folder, tmp_path / "out")
 
 
 @pytest.mark.parametrize("mode", MODES)
