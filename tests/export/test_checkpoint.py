@@ -500,7 +500,7 @@ class TestAnythingInTheFiles:
     @pytest.mark.parametrize("name", ENTRIES)
     def test_is_read_or_refused(self, name, edited):
         types = dict(zip(("", "1_SpladePooling"), OLD_TYPES, strict=True))
-        routes = {"types": types, "structure": dict.fromkeys(("query", "document"), list(types))}
+        routes = {"types": types, "structure": {"query": list(types), "document": list(types)}}
         files = {"idf.json": {"river": 1.5, "the": 1}, "router_config.json": routes}
         if name == "router_config.json":
             files["modules.json"] = [{"type": "m.Router", "path": ""}]
