@@ -47,6 +47,12 @@ def inside(top: Path, folder: Path, where: str) -> Path:
     Raises:
         CheckpointError: It is not inside the checkpoint.
     """
-    if not folder.resolve().is_relative_to(top.resolve()):
-        raise CheckpointError(f"{top}/{where} leads out of the checkpoint, to {folder}.")
+    try:
+        stays = folder.resolve().is_relative_to(top.resolve())
+    except (OSError, ValueError, RuntimeError):  # too long, with a NUL, a loop of links
+        stays = False
+    if not stays:
+        raise CheckpointError(
+            f"{top}/{where} leads out of the checkpoint, to {str(folder)!r:.200}."
+        )
     return folder

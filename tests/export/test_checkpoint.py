@@ -452,6 +452,16 @@ class TestRefusals:
         with pytest.raises(SpladeletError, match=f"max_length is {length}; expected"):
             read_checkpoint(folder)
 
+    @pytest.mark.parametrize("path", ["..", "/", "a\0b", "../edited-too"])
+    def test_a_module_in_a_place_that_cannot_be(self, path, edited):
+        folder = edited("bert", sparse_encoder())
+        listed = modules(*OLD_TYPES)
+        listed[1]["path"] = path
+        (folder / "modules.json").write_text(json.dumps(listed))
+
+        with pytest.raises(CheckpointError, match=r"modules\.json leads out of the checkpoint"):
+            read_checkpoint(folder)
+
     def test_a_module_outside_the_checkpoint(self, edited, checkpoint):
         folder = edited("bert", sparse_encoder())
         listed = modules(*OLD_TYPES)
