@@ -31,8 +31,9 @@ Side = Literal["query", "document"]
 TOLERANCES = {"max": 1e-4, "sum": 1e-3}
 TOLERANCE = TOLERANCES["max"]
 _TOP = 10
-# Terms a text has on average, in a model that can search: far beyond what any that is in use has.
-_FEWEST, _MOST = 1, 0.5
+# The terms that a text has in checkpoints that people use; and the share of the vocabulary beyond
+# which, if that is more, a model is none of them.
+_USUAL, _MOST = (6, 200), 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +282,7 @@ def measure(encoder: Encoder, reference: Reference, texts: Sequence[str]) -> Fid
 
 
 def check_active_dims(rows: Sequence[NDArray[np.float32]], vocab_size: int, side: Side) -> None:
-    """Raise CheckpointError unless texts have some terms each, and not most of the vocabulary.
-
-    The checkpoints that people use have 6 to 200 terms a text.
+    """Raise CheckpointError unless texts have terms at all, and not most of the vocabulary.
 
     Args:
         rows: What a reference gives for the texts of a side, float32[vocab_size] each.
@@ -291,16 +290,16 @@ def check_active_dims(rows: Sequence[NDArray[np.float32]], vocab_size: int, side
         side: Whose texts they are.
     """
     mean = float(np.mean([(row > 0).sum() for row in rows])) if rows else 0.0
-    if _FEWEST <= mean <= _MOST * vocab_size:
+    most = int(max(_USUAL[1], _MOST * vocab_size))
+    if 0 < mean <= most:
         return
     cause = "a plain masked language model, which was not trained to be sparse"
-    if mean < _FEWEST:
+    if not mean:
         cause = "damaged, or its head or its table of query weights was never trained"
     raise CheckpointError(
         f"a {side} has {mean:.1f} of {vocab_size} terms on average, over {len(rows)} texts; "
-        f"expected at least {_FEWEST}, and at most {_MOST:.0%} of them: the checkpoints that "
-        f"people use have 6 to 200. It is {cause}. Export one that was trained for sparse "
-        "retrieval."
+        f"expected some, and at most {most}: checkpoints that people use have {_USUAL[0]} to "
+        f"{_USUAL[1]}. It is {cause}. Export one that was trained for sparse retrieval."
     )
 
 
