@@ -274,7 +274,7 @@ def test_what_can_only_mean_one_thing_is_taken():
         (lambda index, rows: index.search_many(rows[0]), "use search"),
         (lambda index, rows: index.search_many("cat"), "encode it first"),
         (lambda index, rows: index.search_many(["cat"]), "encode it first"),
-        (lambda index, rows: index.search(rows[0], 2.0), r"k is 2.0 \(float\); give 2"),
+        (lambda index, rows: index.search(rows[0], 2.0), r"k is 2.0 .*give 2"),
         (lambda index, rows: index.search(rows[0], True), "k is True"),
         (lambda index, rows: index.search(rows[0], "3"), "k is '3'"),
         (lambda index, rows: index.search(rows[0], min_score="1"), "min_score is '1'"),
