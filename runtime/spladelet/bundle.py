@@ -13,27 +13,28 @@ A bundle is a folder, or a .zip of one, that is complete by itself:
     query_weights.npy   float32[vocab_size], where queries are weighed by a table
 
 Reading is strict about what the description says and cheap about what the disk holds: sizes are
-checked at every load, hashes by `Bundle.verify`. Does not load the graph: see `session`.
+checked at every load, hashes by `Bundle.verify`. A .zip is unpacked once, to a folder in the cache
+that every process uses from then on; `archive` says how and `caches` where. Does not load the
+graph: see `session`.
 """
 
+import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-import weakref
-import zipfile
-import zlib
-from collections.abc import Collection, Mapping
+import stat
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
+from spladelet.archive import Archive
 from spladelet.errors import (
     BundleFileError,
     BundleFormatError,
     BundleNotFoundError,
 )
+from spladelet.bundle_files import digest_of, file_size, inside, read_file, refusals
 
 DESCRIPTION = "spladelet.json"
 FORMAT = "spladelet-bundle"
@@ -48,8 +49,9 @@ QUERY_TOKENIZER = f"query/{TOKENIZER}"
 QUERY_WEIGHTS = "query_weights.npy"
 
 MAX_DESCRIPTION_BYTES = 4 << 20
-MAX_BYTES = 16 << 30  # of a bundle that is unpacked or downloaded
-_CHUNK = 1 << 20
+_MAX_VOCAB = 1 << 24  # terms; the largest vocabularies in use have a sixteenth of it
+_MAX_LENGTH = 1 << 20  # tokens
+_MAX_DEPTH = 32  # of what is told about a model, objects in objects
 
 POOLINGS = ("max", "sum")
 ACTIVATIONS = ("log1p", "log1p_log1p")
@@ -95,12 +97,12 @@ class Semantics:
         _expect("activation", self.activation, ACTIVATIONS)
         _expect("special_tokens", self.special_tokens, TOKEN_RULES)
         _expect("unknown_token", self.unknown_token, TOKEN_RULES)
-        if type(self.max_length) is not int or self.max_length < 3:
+        if type(self.max_length) is not int or not 3 <= self.max_length <= _MAX_LENGTH:
             raise BundleFormatError(
-                f"max_length is {self.max_length!r}; expected a whole number of tokens, 3 or more."
+                f"max_length is {self.max_length!r:.40}; expected a whole number of tokens from 3 "
+                f"to {_MAX_LENGTH}."
             )
-        if not isinstance(self.prompt, str):
-            raise BundleFormatError(f"prompt is {self.prompt!r}; expected a text.")
+        _expect_text("prompt", self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +118,15 @@ class FileEntry:
 
     @classmethod
     def of(cls, path: Path) -> "FileEntry":
-        """Measure a file on disk."""
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        return cls(path.stat().st_size, digest.hexdigest())
+        """Measure a regular file on disk.
+
+        Raises:
+            OSError: It cannot be read, or is none.
+        """
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        return cls(found.st_size, digest_of(path, found.st_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +196,7 @@ class Description:
                 wrong kind, or the fingerprint does not fit the rest.
         """
         try:
-            raw = json.loads(text)
+            raw = json.loads(text, parse_constant=_refuse_constant)
             if raw["format"] != FORMAT or raw["format_version"] != FORMAT_VERSION:
                 raise BundleFormatError(
                     f"{where} has format {raw['format']!r} version {raw['format_version']!r}; this "
@@ -219,13 +224,16 @@ class Description:
         known["document"] = Semantics(**raw["document"])
         known["files"] = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
         _expect("query_mode", raw["query_mode"], QUERY_MODES)
+        _expect_text("name", raw["name"])
         for name in ("source", "quantization", "fidelity", "exporter"):
             if not isinstance(raw.get(name, {}), dict):
                 raise BundleFormatError(f"{name} is {raw[name]!r:.40}; expected an object.")
+            _expect_shallow(name, raw.get(name))
         description = cls(**known)
-        if type(description.vocab_size) is not int or description.vocab_size < 1:
+        size = description.vocab_size
+        if type(size) is not int or not 1 <= size <= _MAX_VOCAB:
             raise BundleFormatError(
-                f"vocab_size is {description.vocab_size!r}; expected a whole number above 0."
+                f"vocab_size is {size!r:.40}; expected a whole number from 1 to {_MAX_VOCAB}."
             )
         for name in (GRAPH, TOKENIZER, *QUERY_MODES[description.query_mode]):
             if name not in description.files:
@@ -239,71 +247,59 @@ class Bundle:
     Args:
         folder: The folder that holds `spladelet.json`.
         description: Its content.
-        root: Links inside the folder may lead no further than here; None means the folder itself.
+        archive: The .zip that the folder was unpacked from; None if it was none.
     """
 
-    def __init__(self, folder: Path, description: Description, root: Path | None = None) -> None:
+    def __init__(self, folder: Path, description: Description, archive: Path | None = None) -> None:
         self.folder = folder.absolute()  # the graph is loaded later, perhaps from elsewhere
         self.description = description
-        self._root = self.folder if root is None else root.absolute()
+        self._archive = archive
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], root: Path | None = None) -> "Bundle":
+    def open(cls, path: str | os.PathLike[str]) -> "Bundle":
         """Open a folder or .zip and check the description and the size of every file.
 
-        Args:
-            path: The folder or .zip.
-            root: See the class.
+        Files may be links inside the folder, or inside one repository of the hub's cache.
 
         Raises:
             BundleNotFoundError: There is no bundle at `path`.
             BundleFormatError: The description is of an unknown version or not well-formed.
-            BundleFileError: A file is missing, of the wrong size, or outside the folder.
+            BundleFileError: A file is missing, of the wrong size, outside the folder or cannot be
+                read; or a .zip cannot be unpacked.
         """
         place = Path(path)
-        if place.is_file():
+        with refusals(place):
+            is_folder = place.is_dir()
+        if not is_folder and file_size(place) is not None:
             return cls._open_zip(place)
-        description = cls._read_description(place / DESCRIPTION)
-        bundle = cls(place, description, root)
-        for name, entry in description.files.items():
+        bundle = cls(place, cls._read_description(place / DESCRIPTION))
+        for name, entry in bundle.description.files.items():
             bundle._check_size(name, entry)
         return bundle
 
     @classmethod
     def _read_description(cls, file: Path) -> Description:
-        if not file.is_file():
+        size = file_size(file)
+        if size is None:
             raise BundleNotFoundError(
                 f"{file.parent} holds no {DESCRIPTION}, so it is not a bundle. Export a checkpoint "
                 "to one with `spladelet-export CHECKPOINT -o FOLDER`."
             )
-        _check_description_size(str(file), file.stat().st_size)
-        return Description.from_json(file.read_bytes(), str(file))
+        _check_description_size(str(file), size)
+        return Description.from_json(read_file(file, MAX_DESCRIPTION_BYTES), str(file))
 
     @classmethod
-    def _open_zip(cls, archive: Path) -> "Bundle":
-        """Unpack what the description lists, and nothing else, to a folder that goes with us."""
-        target = Path(tempfile.mkdtemp(prefix="spladelet-"))
-        try:
-            with zipfile.ZipFile(archive) as packed:
-                description = _unpack(packed, archive, target)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            shutil.rmtree(target, ignore_errors=True)
-            raise BundleFileError(
-                f"{archive} is no .zip, or damaged ({error}). Copy or download it again, or pass "
-                "the bundle's folder."
-            ) from error
-        except OSError as error:
-            shutil.rmtree(target, ignore_errors=True)
-            raise BundleFileError(
-                f"{archive} cannot be unpacked: {error.strerror or error}. Unpack it yourself and "
-                "pass the folder."
-            ) from error
-        except BaseException:
-            shutil.rmtree(target, ignore_errors=True)
-            raise
-        bundle = cls(target, description)
-        weakref.finalize(bundle, _discard, target, os.getpid())
-        return bundle
+    def _open_zip(cls, path: Path) -> "Bundle":
+        """Unpack what the description lists, and nothing else, unless it was before."""
+        with Archive.open(path, DESCRIPTION) as archive:
+            where = f"{path}/{archive.head}"
+            _check_description_size(where, archive.description_size())
+            text = archive.description()
+            description = Description.from_json(text, where)
+            archive.check(description.files)
+            itself = FileEntry(len(text), hashlib.sha256(text).hexdigest())
+            folder = archive.unpack({**description.files, DESCRIPTION: itself})
+        return cls(folder, description, path)
 
     @property
     def fingerprint(self) -> str:
@@ -316,92 +312,67 @@ class Bundle:
         Raises:
             BundleFileError: The name leads out of the folder.
         """
-        return inside(self.folder, name, self._root)
+        return inside(self.folder, name)
 
-    def verify(self) -> None:
-        """Read every file and compare its sha256 with the description.
+    def verify(self) -> tuple[str, ...]:
+        """Read every file and compare its sha256 with the description; of a .zip, in both places.
+
+        Returns:
+            The files that are there and not listed: see `unlisted`.
 
         Raises:
             BundleFileError: A file differs; the message names it.
         """
         for name, entry in self.description.files.items():
             self._check_size(name, entry)
-            found = FileEntry.of(self.path(name))
-            if found.sha256 != entry.sha256:
+            path = self.path(name)
+            with refusals(path):
+                found = digest_of(path, entry.size)
+            if found != entry.sha256:
                 raise BundleFileError(
-                    f"{self.path(name)} has sha256 {found.sha256[:12]}…, expected "
-                    f"{entry.sha256[:12]}…: it was changed or damaged. Copy or export it again."
+                    f"{path} has sha256 {found[:12]}…, expected {entry.sha256[:12]}…: it was "
+                    "changed or damaged. Copy or export it again."
                 )
+        if self._archive is not None:
+            with Archive.open(self._archive, DESCRIPTION) as archive:
+                archive.check(self.description.files)
+                archive.verify(self.description.files)
+        return self.unlisted()
+
+    def unlisted(self) -> tuple[str, ...]:
+        """Return the names of files that the description does not list, the model card aside.
+
+        Nothing vouches for them. Of a folder whose name begins with a dot, only that is named.
+        """
+        if self._archive is not None:
+            with Archive.open(self._archive, DESCRIPTION) as archive:
+                found = archive.names()
+        else:
+            found = list(_files_in(self.folder))
+        return tuple(sorted({*found} - {*self.description.files, DESCRIPTION, CARD}))
 
     def _check_size(self, name: str, entry: FileEntry) -> None:
         path = self.path(name)
-        if not path.is_file():
+        size = file_size(path)
+        if size is None:
             raise BundleFileError(
                 f"{path} is missing; {DESCRIPTION} lists it. Copy or export the bundle again."
             )
-        if (size := path.stat().st_size) != entry.size:
+        if size != entry.size:
             raise BundleFileError(
                 f"{path} has {size} bytes, expected {entry.size}: it was truncated or changed. "
                 "Copy or export the bundle again."
             )
 
 
-def inside(folder: Path, name: str, root: Path | None = None) -> Path:
-    """Return `folder / name`, refusing names that lead out of the folder and links out of `root`.
-
-    Raises:
-        BundleFileError: They do.
-    """
-    relative = PurePosixPath(name)
-    path = folder / relative
-    plain = name == str(relative) and "\\" not in name and ":" not in name and "\0" not in name
-    try:
-        stays = path.resolve().is_relative_to((root or folder).resolve())
-        path.is_file()
-    except (OSError, ValueError, RuntimeError):  # too long, no UTF-8, a loop of links
-        stays = False
-    if not plain or not stays or relative.is_absolute() or ".." in relative.parts:
-        raise BundleFileError(
-            f"file name {name!r} leads out of {folder}. The bundle is not to be trusted: get it "
-            "from another place."
-        )
-    return path
-
-
-def _discard(folder: Path, owner: int) -> None:
-    """Remove an unpacked bundle, unless a fork of its process ends: the others still need it."""
-    if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _unpack(packed: zipfile.ZipFile, archive: Path, target: Path) -> Description:
-    names = {info.filename: info for info in packed.infolist()}
-    if any(info.compress_type == zipfile.ZIP_LZMA for info in names.values()):
-        raise zipfile.BadZipFile("packed by LZMA")  # whose errors are of another kind
-    heads = [name for name in names if PurePosixPath(name).name == DESCRIPTION]
-    if not heads:
-        raise BundleNotFoundError(f"{archive} holds no {DESCRIPTION}, so it is not a bundle.")
-    head = min(heads, key=len)
-    _check_description_size(f"{archive}/{head}", names[head].file_size)
-    prefix = head.removesuffix(DESCRIPTION)
-    description = Description.from_json(packed.read(head), f"{archive}/{head}")
-    if (total := sum(entry.size for entry in description.files.values())) > MAX_BYTES:
-        raise BundleFileError(
-            f"{archive} lists {total} bytes; at most {MAX_BYTES} are unpacked. Unpack it yourself "
-            "and pass the folder."
-        )
-    for name, entry in description.files.items():
-        info = names.get(prefix + name)
-        if info is None or info.file_size != entry.size:
-            found = "is missing" if info is None else f"has {info.file_size} bytes"
-            raise BundleFileError(
-                f"{archive}: {name} {found}, expected {entry.size} bytes. Copy it again."
-            )
-        path = inside(target, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with packed.open(info) as source, path.open("wb") as sink:
-            shutil.copyfileobj(source, sink, _CHUNK)
-    return description
+def _files_in(folder: Path, top: str = "") -> Iterator[str]:
+    """Return the names of all that is no folder, and of folders that are hidden or links."""
+    with refusals(folder), os.scandir(folder) as found:
+        for item in found:
+            if item.is_dir(follow_symlinks=False) and not item.name.startswith("."):
+                yield from _files_in(Path(item), f"{top}{item.name}/")
+            else:
+                yield f"{top}{item.name}"
 
 
 def _check_description_size(where: str, size: int) -> None:
@@ -414,6 +385,33 @@ def _check_description_size(where: str, size: int) -> None:
 def _expect(what: str, value: object, allowed: Collection[str]) -> None:
     if not isinstance(value, str) or value not in allowed:
         raise BundleFormatError(
-            f"{what} is {value!r}; this runtime knows {', '.join(allowed)}. Upgrade with "
+            f"{what} is {value!r:.40}; this runtime knows {', '.join(allowed)}. Upgrade with "
             "`pip install -U spladelet`, or export the model again with this version."
         )
+
+
+def _expect_text(what: str, value: object) -> None:
+    if not isinstance(value, str) or _has_surrogates(value):
+        raise BundleFormatError(f"{what} is {value!r:.40}; expected a text in Unicode.")
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _expect_shallow(what: str, value: object) -> None:
+    """Refuse what is nested so deep that writing it would exhaust the stack."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            item
+            for holder in level
+            if isinstance(holder, (dict, list))
+            for item in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+    if level:
+        raise BundleFormatError(f"{what} is nested deeper than {_MAX_DEPTH} levels.")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")

@@ -22,6 +22,13 @@ settings.register_profile("spladelet", deadline=None, database=None, max_example
 settings.load_profile("spladelet")
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Have each test, and the processes it starts, unpack archives to a folder of its own."""
+    monkeypatch.setenv("SPLADELET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture(scope="session")
 def encoder():
     return Encoder.load()

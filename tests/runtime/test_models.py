@@ -3,12 +3,14 @@
 import hashlib
 import http.server
 import json
+import os
 import re
 import threading
 from pathlib import Path
 
 import pytest
 
+from spladelet import Encoder
 from spladelet.bundle import (
     DESCRIPTION,
     GRAPH,
@@ -17,10 +19,11 @@ from spladelet.bundle import (
     FileEntry,
     Semantics,
 )
-from spladelet.errors import BundleNotFoundError, InputError
+from spladelet.errors import BundleFileError, BundleNotFoundError, InputError
 from spladelet.models import find_bundle
 
 COMMIT = "c0ffee" * 6 + "c0de"
+OLDER = "decade" * 6 + "cafe"
 
 # Loads the model that is named and says what came of it, in one line of JSON.
 LOAD = """
@@ -29,13 +32,24 @@ from spladelet import Encoder
 from spladelet.errors import SpladeletError
 
 try:
-    encoder = Encoder.load(sys.argv[1])
+    encoder = Encoder.load(sys.argv[1], revision=sys.argv[2] if sys.argv[2:] else None)
 except SpladeletError as error:
     told = {"error": type(error).__name__, "message": str(error)}
 else:
     terms = encoder.decode(encoder.encode_query("cat"))
     told = {"fingerprint": encoder.fingerprint, "terms": terms}
 sys.stdout.write(json.dumps(told))
+"""
+
+
+# The client waits between its attempts, and says so: there are none.
+IMPATIENT = """
+import time
+
+def refuse(seconds):
+    raise AssertionError(f"waited for {seconds} seconds")
+
+time.sleep = refuse
 """
 
 
@@ -79,7 +93,7 @@ def test_a_missing_path_says_what_may_be_given(model, tmp_path, monkeypatch):
     assert f"there is no bundle at {model!r}. Give a folder or .zip" in str(caught.value)
 
 
-@pytest.mark.parametrize("model", ["", 5, b"model"])
+@pytest.mark.parametrize("model", ["", 5, b"model", "mod\0el", Path("mod\0el"), ["model"]])
 def test_what_names_no_model_is_refused(model):
     with pytest.raises(InputError, match="expected a path, a hub id or None"):
         find_bundle(model)
@@ -107,6 +121,55 @@ def test_a_hub_id_without_the_extra_says_what_to_install(run_python):
     assert "pip install 'spladelet[hub]'" in run_python(refuse).stdout
 
 
+@pytest.mark.parametrize(
+    ("there", "named"), [("modle.zip", "model.zip"), ("owner/nmae", "./owner/name")]
+)
+def test_what_is_called_almost_like_it_is_named(there, named, tmp_path, monkeypatch):
+    (tmp_path / there).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(BundleNotFoundError, match=f"Did you mean '{there}'"):
+        find_bundle(named)
+
+
+def test_a_loop_of_links_is_a_bundle_error(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+
+    with pytest.raises(BundleFileError, match=r"loop cannot be read: .*symbolic links"):
+        find_bundle(tmp_path / "loop")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+@pytest.mark.parametrize("name", ["", DESCRIPTION, TOKENIZER, "model.zip"])
+def test_what_may_not_be_read_is_a_bundle_error(copy_bundle, overwrite, name):
+    folder = copy_bundle("outer")
+    if name:  # another file than the model's own
+        overwrite(folder / name, b"" if name == "model.zip" else (folder / name).read_bytes())
+    (folder / name).chmod(0)
+    try:
+        with pytest.raises(BundleFileError, match="Permission denied"):
+            Encoder.load(folder / name if name == "model.zip" else folder)
+    finally:
+        (folder / name).chmod(0o700)
+
+
+def test_a_pipe_or_a_device_is_no_bundle():
+    with pytest.raises(BundleFileError, match="is a device, expected a file"):
+        find_bundle(os.devnull)
+
+
+@pytest.mark.parametrize("model", [None, "default", "."])
+def test_only_the_hub_has_revisions(model):
+    with pytest.raises(InputError, match=r"revision is 'v2', but .* is no hub id"):
+        find_bundle(model, "v2")
+
+
+@pytest.mark.parametrize("revision", ["", 5, b"main"])
+def test_what_is_no_revision_is_refused(revision):
+    with pytest.raises(InputError, match="expected a branch, tag or commit"):
+        find_bundle("owner/name", revision)
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers as the hub does for files of the repository owner/name."""
 
@@ -121,16 +184,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def answer(self):
         """Send the head of an answer and return its body."""
-        file = re.fullmatch(r"/owner/name/resolve/\w+/(.+)", self.path)
+        file = re.fullmatch(r"/owner/name/resolve/(\w+)/(.+)", self.path)
         if not file:  # another repository, or what newer clients ask for beside files
             return self.refuse("RepoNotFound")
-        self.server.requests.append((self.command, file[1]))
-        if file[1] not in self.server.files:
+        revision, name = file.groups()
+        self.server.requests.append((self.command, name))
+        if revision not in {"main", COMMIT, OLDER, "v1"}:
+            return self.refuse("RevisionNotFound")
+        files = self.server.older if revision in (OLDER, "v1") else self.server.files
+        if name not in files:
             return self.refuse("EntryNotFound")
-        content = self.server.files[file[1]]
+        content = files[name]
         self.send_response(200)
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", COMMIT if files is self.server.files else OLDER)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         return content
@@ -153,6 +220,7 @@ def hub(bundle_folder):
     pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.files = {file.name: file.read_bytes() for file in bundle_folder.iterdir()}
+    server.older = dict(server.files)
     server.requests = []
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -167,7 +235,7 @@ def hub(bundle_folder):
 def load(run_python, tmp_path):
     """Return a function that loads a model in a new process with a cache of its own."""
 
-    def load(url, model="owner/name", code=LOAD, **env):
+    def load(url, *arguments, code=LOAD, **env):
         # The client reads these when it is imported, hence the process.
         settings = {
             "HF_ENDPOINT": url,
@@ -176,7 +244,7 @@ def load(run_python, tmp_path):
             "HF_HUB_OFFLINE": "0",
             "NO_PROXY": "127.0.0.1",
         }
-        result = run_python(code, model, env=settings | env)
+        result = run_python(code, *(arguments or ["owner/name"]), env=settings | env)
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
 
@@ -285,15 +353,50 @@ def test_a_description_that_lists_too_much_is_not_downloaded(hub, load):
 
     assert told["error"] == "BundleNotFoundError"
     assert "bytes; at most" in told["message"]
-    assert hub.requests == [("HEAD", DESCRIPTION), ("GET", DESCRIPTION)]
+    assert set(hub.requests) == {("HEAD", DESCRIPTION), ("GET", DESCRIPTION)}
 
 
 def test_a_hub_that_cannot_be_reached_is_said_to_be_so(load):
     pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
-    # The client waits between its attempts; only the waiting is left out.
-    impatient = "import time; time.sleep = lambda seconds: None\n" + LOAD
 
-    told = load("http://127.0.0.1:1", code=impatient)
+    told = load("http://127.0.0.1:1", code=IMPATIENT + LOAD)
 
     assert told["error"] == "BundleNotFoundError"
     assert "the hub cannot be reached" in told["message"]
+    assert "Connection refused" in told["message"]
+
+
+def test_a_hub_that_cannot_be_reached_is_not_needed_for_what_is_in_the_cache(hub, load):
+    expected = load(hub.url)
+
+    assert load("http://127.0.0.1:1", code=IMPATIENT + LOAD) == expected
+
+
+def test_a_revision_is_loaded_and_no_other(hub, load):
+    description = json.loads(hub.files[DESCRIPTION])
+    description["query"]["max_length"] = 8
+    hub.older[DESCRIPTION] = with_fingerprint(description)
+
+    main, older = load(hub.url), load(hub.url, "owner/name", "v1")
+
+    assert older["fingerprint"] != main["fingerprint"]
+    hub.requests.clear()
+    assert load(hub.url, "owner/name", OLDER) == older
+    assert hub.requests == []  # a commit never changes
+    assert load(hub.url, "owner/name", "v1", HF_HUB_OFFLINE="1") == older
+
+
+def test_a_revision_that_does_not_exist_is_named(hub, load):
+    told = load(hub.url, "owner/name", "v3")
+
+    assert told["error"] == "BundleNotFoundError"
+    assert "has no revision 'v3'" in told["message"]
+
+
+def test_a_mistyped_path_that_looks_like_a_hub_id_names_what_is_there(hub, load, tmp_path):
+    (tmp_path / "owner" / "nmae").mkdir(parents=True)
+    elsewhere = f"import os; os.chdir({str(tmp_path)!r})\n"
+
+    told = load("http://127.0.0.1:1", code=elsewhere + IMPATIENT + LOAD)
+
+    assert "Did you mean 'owner/nmae'?" in told["message"]
