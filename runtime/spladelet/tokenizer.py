@@ -1,16 +1,26 @@
 """Text to token ids, for one side (queries or documents), and ids back to terms.
 
 Truncation is ours: the file's own settings are ignored. A huge text costs no more than a long one,
-because only the beginning that can matter is tokenized.
+because only the beginning that can matter is tokenized; its tokens are those of the whole text. Of
+half a million characters that do not fill the model, such as one endless word, no more is read, and
+the text counts as truncated.
+
+Texts that are read wholly are read in sections of a quarter of a million characters at most, cut at
+white space. Windows of two sections share no tokens.
+
+No lock is held here, so a process may fork at any time.
 """
 
-import threading
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spladelet.errors import BundleFileError, InputError
+from spladelet.errors import BundleFileError, InputError, SpladeletError
+from spladelet.files import read_file
+from spladelet.parameters import as_whole
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -18,6 +28,14 @@ if TYPE_CHECKING:
 
 # A first guess at how much text fills the model; texts with longer words are read further.
 _CHARACTERS_PER_TOKEN = 8
+# Characters that are read on for, and of a text that is read wholly the longest section: half, so
+# that a section is read to its end, with a title and a prompt before it.
+_MOST_CHARACTERS = 1 << 19
+_SECTION = _MOST_CHARACTERS // 2
+_TOGETHER = 1 << 20  # characters of sections that are tokenized at once
+_MAX_BYTES = 1 << 28  # of a tokenizer.json; the largest in use have a tenth of it
+_TERM_IDS = range(-(1 << 31), 1 << 32)
+_PANIC = "PanicException"  # of Rust, which is no Exception and cannot be imported
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +63,35 @@ class Tokenizer:
         special_tokens: Whether to add those that a model expects around a text.
 
     Raises:
-        BundleFileError: The file is no tokenizer.
+        BundleFileError: The file is no tokenizer; or, later, it fails on a text.
     """
 
     def __init__(
         self, path: Path, *, max_length: int, prompt: str = "", special_tokens: bool = True
     ) -> None:
-        self._tokenizer = _load(path)
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length)
+        self._path = path
         self._max_length = max_length
-        self._striding: LoadedTokenizer | None = None
-        self._lock = threading.Lock()
         self._guess = max_length * _CHARACTERS_PER_TOKEN
         self._prompt = prompt
         self._special_tokens = special_tokens
+        self._untruncated: LoadedTokenizer | None = None
+        content = read_file(path, _MAX_BYTES)
+        with self._speaking("is no tokenizer"):
+            self._tokenizer = _load(content)
+            self._tokenizer.no_padding()
+            self._tokenizer.enable_truncation(max_length)
+            added = self._added
+        if added >= max_length:
+            raise BundleFileError(
+                f"{path} puts {added} special tokens around a text, which leaves nothing of "
+                f"{max_length}. Export the bundle again with a larger max_length."
+            )
 
     @property
     def size(self) -> int:
         """How many terms the vocabulary has, added ones counted."""
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        with self._speaking("is no tokenizer"):
+            return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenize texts; see `TokenizedText`."""
@@ -72,18 +99,16 @@ class Tokenizer:
         # The fast way leaves out where tokens stand, which tells the prompt's from the text's.
         encode = self._tokenizer.encode_batch if self._prompt else self._tokenizer.encode_batch_fast
         heads = [_head(text, self._guess) for text in prompted]
-        encodings = encode(heads, add_special_tokens=self._special_tokens)
-        settled = (
-            self._read(text, encoding) for text, encoding in zip(prompted, encodings, strict=True)
-        )
-        return [
-            TokenizedText(
-                encoding.ids,
-                self._content(encoding),
-                bool(encoding.overflowing),
+        with self._speaking():
+            encodings = encode(heads, add_special_tokens=self._special_tokens)
+            settled = (
+                self._read(text, encoding)
+                for text, encoding in zip(prompted, encodings, strict=True)
             )
-            for encoding in settled
-        ]
+            return [
+                TokenizedText(encoding.ids, self._content(encoding), truncated)
+                for encoding, truncated in settled
+            ]
 
     def windows(self, texts: Sequence[str], overlap: int) -> list[list[TokenizedText]]:
         """Tokenize texts wholly, in windows of `max_length` tokens that share `overlap` of them.
@@ -94,13 +119,15 @@ class Tokenizer:
             InputError: Windows with so much overlap would not move on.
         """
         prompt = self._plain_ids(self._prompt)
-        self._check_overlap(overlap, len(prompt))
+        overlap = self._checked(overlap, len(prompt))
         length = self._max_length - len(prompt)
-        encodings = self._in_windows([valid_unicode(text) for text in texts], length, overlap)
-        return [
-            [self._with_prompt(part, prompt) for part in (encoding, *encoding.overflowing)]
-            for encoding in encodings
-        ]
+        found: list[list[TokenizedText]] = [[] for _ in texts]
+        for numbers, sections in _together([valid_unicode(text) for text in texts]):
+            encodings = self._in_windows(sections, length, overlap)
+            for number, encoding in zip(numbers, encodings, strict=True):
+                parts = (encoding, *encoding.overflowing)
+                found[number] += [self._with_prompt(part, prompt) for part in parts]
+        return found
 
     def spans(self, text: str, overlap: int, reserved: int) -> list[tuple[int, int]]:
         """Return where a text's windows begin and end, in characters.
@@ -114,28 +141,40 @@ class Tokenizer:
             InputError: See `windows`.
         """
         prompt = len(self._plain_ids(self._prompt))
-        self._check_overlap(overlap, prompt)
+        overlap = self._checked(overlap, prompt)
         length = self._max_length - prompt - reserved
-        (encoding,) = self._in_windows([text], length, min(overlap, (length - self._added) // 2))
+        room = length - self._added
+        if room < 1:
+            raise InputError(
+                f"a title of {reserved} tokens and the prompt leave no room for text in windows of "
+                f"{self._max_length}. Use a shorter title."
+            )
         spans = []
-        for part in (encoding, *encoding.overflowing):
-            marked = zip(part.offsets, part.special_tokens_mask, strict=True)
-            inside = [span for span, special in marked if not special]
-            if inside:
-                spans.append((min(start for start, _ in inside), max(end for _, end in inside)))
+        for begin, section in _sections(text):
+            (encoding,) = self._in_windows([section], length, min(overlap, room // 2))
+            for part in (encoding, *encoding.overflowing):
+                marked = zip(part.offsets, part.special_tokens_mask, strict=True)
+                inside = [span for span, special in marked if not special]
+                if inside:
+                    start, end = min(start for start, _ in inside), max(end for _, end in inside)
+                    spans.append((begin + start, begin + end))
         return spans
 
     def beginning(self, text: str, tokens: int) -> tuple[str, int]:
         """Return the beginning of a text that has at most so many tokens, and how many it has."""
         head = _head(valid_unicode(text), self._guess)
-        encoding = self._tokenizer.encode(head, add_special_tokens=False)
+        with self._speaking():
+            encoding = self._tokenizer.encode(head, add_special_tokens=False)
         kept = min(len(encoding.ids), tokens)
         if kept == len(encoding.ids):
             return head, kept
         return head[: encoding.offsets[kept - 1][1]] if kept else "", kept
 
     def _plain_ids(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else []
+        if not text:
+            return []
+        with self._speaking():
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _with_prompt(self, encoding: "Encoding", prompt: list[int]) -> TokenizedText:
         mask = encoding.special_tokens_mask
@@ -144,15 +183,20 @@ class Tokenizer:
         return TokenizedText(ids, len(mask) - sum(mask), truncated=False)
 
     def _in_windows(self, texts: list[str], length: int, overlap: int) -> "list[Encoding]":
-        """Tokenize with a copy that goes on where it cuts, for that is a setting."""
-        with self._lock:
-            if self._striding is None:
-                self._striding = type(self._tokenizer).from_str(self._tokenizer.to_str())
-            self._striding.enable_truncation(length, stride=overlap)
-            found: list[Encoding] = self._striding.encode_batch(
-                texts, add_special_tokens=self._special_tokens
+        """Tokenize with a copy that cuts nothing, and cut what it gives: the copy never changes."""
+        with self._speaking():
+            if self._untruncated is None:
+                whole = _load(self._tokenizer.to_str().encode())
+                whole.no_truncation()
+                self._untruncated = whole
+            encodings: list[Encoding] = self._untruncated.encode_batch(
+                texts, add_special_tokens=False
             )
-            return found
+            for encoding in encodings:
+                encoding.truncate(length - self._added, stride=overlap)
+            if self._special_tokens:
+                return [self._untruncated.post_process(encoding) for encoding in encodings]
+            return encodings
 
     @property
     def _added(self) -> int:
@@ -160,13 +204,31 @@ class Tokenizer:
         added = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         return int(added) if self._special_tokens else 0
 
-    def _check_overlap(self, overlap: int, prompt: int) -> None:
+    def _checked(self, overlap: int, prompt: int) -> int:
         most = self._max_length - self._added - prompt - 1
-        if not isinstance(overlap, int) or not 0 <= overlap <= most:
+        if most < 0:
             raise InputError(
-                f"overlap is {overlap!r}; expected a whole number from 0 to {most}, so that "
-                f"windows of {self._max_length} tokens move on."
+                f"the prompt has {prompt} tokens, which leaves no room for text in windows of "
+                f"{self._max_length}: texts cannot be read in windows."
             )
+        expected = (
+            f"a whole number from 0 to {most}, so that windows of {self._max_length} tokens move on"
+        )
+        return as_whole(overlap, "overlap", range(most + 1), expected)
+
+    @contextmanager
+    def _speaking(self, of: str = "fails on a text") -> Iterator[None]:
+        """Have whatever the library raises in the block name the file, its panics too."""
+        try:
+            yield
+        except (SpladeletError, MemoryError):
+            raise
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+                raise  # an interrupt
+            raise BundleFileError(
+                f"{self._path} {of} ({error}). Copy or export the bundle again."
+            ) from error
 
     def _content(self, encoding: "Encoding") -> int:
         """Count the tokens that are neither special nor the prompt's."""
@@ -175,13 +237,21 @@ class Tokenizer:
         spans = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
         return sum(end > len(self._prompt) for (_, end), special in spans if not special)
 
-    def _read(self, text: str, encoding: "Encoding") -> "Encoding":
-        """Read on, twice as far each time, until the length limit or the text's end is reached."""
+    def _read(self, text: str, encoding: "Encoding") -> "tuple[Encoding, bool]":
+        """Read on, twice as far each time, until the length limit or the text's end is reached.
+
+        Returns:
+            What was read, and whether there is more.
+        """
         limit = self._guess
-        while not _is_settled(text, _head(text, limit), encoding):
-            limit *= 2
-            encoding = self._encode(_head(text, limit))
-        return encoding
+        most = max(limit, _MOST_CHARACTERS)
+        head = _head(text, limit)
+        while limit < most and not _is_settled(text, head, encoding):
+            limit = min(2 * limit, most)
+            head = _head(text, limit)
+            encoding = self._encode(head)
+        more = bool(encoding.overflowing)
+        return encoding, more or (len(text) > len(head) and not text[len(head) :].isspace())
 
     def _encode(self, text: str) -> "Encoding":
         return self._tokenizer.encode(text, add_special_tokens=self._special_tokens)
@@ -192,7 +262,8 @@ class Tokenizer:
         Special tokens and the prompt are left out, and what the length limit cuts.
         """
         text = self._prompt + valid_unicode(text)
-        encoding = self._read(text, self._encode(_head(text, self._guess)))
+        with self._speaking():
+            encoding, _ = self._read(text, self._encode(_head(text, self._guess)))
         words: dict[int, tuple[tuple[int, int], list[int]]] = {}
         for token, word, span in zip(
             encoding.ids, encoding.word_ids, encoding.offsets, strict=True
@@ -205,33 +276,56 @@ class Tokenizer:
 
     def term(self, term_id: int) -> str:
         """Return the vocabulary's entry; a number no entry has is shown as such."""
-        token = self._tokenizer.id_to_token(term_id)
+        number = as_whole(term_id, "a term id", _TERM_IDS, "a whole number of 32 bits")
+        token = self._tokenizer.id_to_token(number) if number >= 0 else None
         return f"[{term_id}]" if token is None else str(token)
 
     def special_ids(self) -> tuple[frozenset[int], frozenset[int]]:
         """Return the ids of the special tokens without the unknown token, and of that one."""
-        special = {
-            number
-            for number, token in self._tokenizer.get_added_tokens_decoder().items()
-            if token.special
-        }
-        unknown = {
-            number
-            for name in ("[UNK]", "<unk>", getattr(self._tokenizer.model, "unk_token", None))
-            if name is not None and (number := self._tokenizer.token_to_id(name)) is not None
-        }
+        with self._speaking("is no tokenizer"):
+            special = {
+                number
+                for number, token in self._tokenizer.get_added_tokens_decoder().items()
+                if token.special
+            }
+            unknown = {
+                number
+                for name in ("[UNK]", "<unk>", getattr(self._tokenizer.model, "unk_token", None))
+                if name is not None and (number := self._tokenizer.token_to_id(name)) is not None
+            }
         return frozenset(special - unknown), frozenset(unknown)
 
 
-def _load(path: Path) -> "LoadedTokenizer":
+def _load(content: bytes) -> "LoadedTokenizer":
     from tokenizers import Tokenizer as LoadedTokenizer
 
-    try:
-        return LoadedTokenizer.from_file(str(path))
-    except Exception as error:
-        raise BundleFileError(
-            f"{path} is no tokenizer ({error}). Copy or export the bundle again."
-        ) from error
+    return LoadedTokenizer.from_buffer(content)
+
+
+def _sections(text: str) -> Iterator[tuple[int, str]]:
+    """Cut a text into what is tokenized at once, each part with its place."""
+    begin = 0
+    while True:
+        section = _head(text[begin : begin + _SECTION + 1], _SECTION)
+        yield begin, section
+        begin += len(section)
+        if begin >= len(text):
+            return
+
+
+def _together(texts: Sequence[str]) -> Iterator[tuple[list[int], list[str]]]:
+    """Group the sections of texts to be tokenized at once, each with its text's number."""
+    numbers: list[int] = []
+    sections: list[str] = []
+    for number, text in enumerate(texts):
+        for _, section in _sections(text):
+            if sections and sum(map(len, sections)) + len(section) > _TOGETHER:
+                yield numbers, sections
+                numbers, sections = [], []
+            numbers.append(number)
+            sections.append(section)
+    if sections:
+        yield numbers, sections
 
 
 def _head(text: str, limit: int) -> str:
@@ -268,3 +362,13 @@ def valid_unicode(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def _run_alone() -> None:
+    """Keep a forked child from waiting for the threads of its parent, whatever it was told."""
+    if os.environ.get("TOKENIZERS_PARALLELISM"):  # else the library sees to it
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_run_alone)

@@ -108,11 +108,32 @@ def test_a_document_that_fits_is_left_as_it_is(short):
         assert short.split(document, overlap=4) == [document]
 
 
-@pytest.mark.parametrize("overlap", [-1, 14, 99, 2.5])
+def test_an_overlap_of_numpy_is_a_number(short):
+    text = " ".join(WORDS * 3)
+    document = Document("d", text)
+
+    assert list(short.encode_documents([text], overlap=np.int64(4))) == list(
+        short.encode_documents([text], overlap=4)
+    )
+    assert short.split(document, overlap=np.int64(4)) == short.split(document, overlap=4)
+
+
+def test_a_prompt_that_leaves_no_room_is_said_to(tmp_path):
+    prompted = encoder_of(tmp_path / "bundle", "about the river " * 9)
+
+    for read in (
+        lambda: prompted.encode_documents(["text"], overlap=0),
+        lambda: prompted.split(Document("d", "text")),
+    ):
+        with pytest.raises(InputError, match="the prompt has 16 tokens"):
+            read()
+
+
+@pytest.mark.parametrize("overlap", [-1, 14, 99, 2.5, True, "4"])
 def test_windows_must_move_on(short, overlap):
-    with pytest.raises(InputError, match=rf"overlap is {overlap}; .* from 0 to 13"):
+    with pytest.raises(InputError, match=rf"overlap is {overlap!r}; .* from 0 to 13"):
         short.encode_documents(["text"], overlap=overlap)
-    with pytest.raises(InputError, match=rf"overlap is {overlap}; .* from 0 to 13"):
+    with pytest.raises(InputError, match=rf"overlap is {overlap!r}; .* from 0 to 13"):
         short.split(Document("d", "text"), overlap=overlap)
 
 
