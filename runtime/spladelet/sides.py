@@ -6,7 +6,7 @@ the graph is loaded.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,14 @@ from spladelet.bundle import (
     Semantics,
 )
 from spladelet.errors import BundleFileError, BundleGraphError
+from spladelet.files import read_file
 from spladelet.session import GraphSession
 from spladelet.tokenizer import TokenizedText, Tokenizer
 
 # Positions in one run of the graph, padding counted: enough to keep the processors busy, small
 # enough for their caches (benchmarks/README.md).
 TOKENS_PER_BATCH = 1024
+_LONGEST_HEAD = 1 << 16  # bytes of a .npy file before its numbers; ours have 128
 
 Row = tuple[NDArray[np.int32], NDArray[np.float32]]
 Weights = NDArray[np.float32]
@@ -55,6 +57,17 @@ class Side(ABC):
         Args:
             texts: Texts with content.
         """
+
+    def _own_tokens(self, ids: Sequence[int], table: Weights) -> Weights:
+        """Return the table's weights of a text's tokens, 0 for all other terms."""
+        if (highest := max(ids, default=0)) >= len(table):
+            raise BundleFileError(
+                f"the tokenizer gives term {highest} ({self.tokenizer.term(highest)}), and the "
+                f"model has {len(table)}: they do not belong together. Export the bundle again."
+            )
+        weights = np.zeros_like(table)
+        weights[ids] = table[ids]
+        return weights
 
     def _sparsify(self, weights: Weights) -> Row:
         """Turn dense weights float32[vocab_size] into ascending ids and their weights."""
@@ -94,7 +107,7 @@ class GraphSide(Side):
             dense = self._run([texts[i].ids for i in batch])
             for i, weights in zip(batch, dense, strict=True):
                 if self._table is not None:
-                    weights = _own_tokens(texts[i].ids, self._table) * weights
+                    weights = self._own_tokens(texts[i].ids, self._table) * weights
                 yield i, self._sparsify(weights)
 
     def _run(self, batch: list[list[int]]) -> Weights:
@@ -124,7 +137,7 @@ class TableSide(Side):
     def rows(self, texts: Sequence[TokenizedText]) -> Iterator[tuple[int, Row]]:
         """See `Side`."""
         for i, text in enumerate(texts):
-            yield i, self._sparsify(_own_tokens(text.ids, self._table))
+            yield i, self._sparsify(self._own_tokens(text.ids, self._table))
 
 
 def open_sides(bundle: Bundle, threads: int) -> tuple[Side, Side]:
@@ -136,51 +149,62 @@ def open_sides(bundle: Bundle, threads: int) -> tuple[Side, Side]:
     description = bundle.description
     mode, query, document = description.query_mode, description.query, description.document
     session = GraphSession(bundle, GRAPH, threads)
-    tokenizer = _tokenizer(bundle.path(TOKENIZER), document)
+    tokenizer = _tokenizer(bundle, TOKENIZER, document)
     documents = GraphSide(document, tokenizer, session, description.name)
     if mode in ("idf", "bow"):
         words = QUERY_TOKENIZER if QUERY_TOKENIZER in description.files else TOKENIZER
-        plain = _tokenizer(bundle.path(words), query, special_tokens=False)
+        plain = _tokenizer(bundle, words, query, special_tokens=False)
         ones = np.ones(description.vocab_size, np.float32)
         return TableSide(query, plain, ones if mode == "bow" else _table(bundle)), documents
     if mode == "separate":
-        tokenizer = _tokenizer(bundle.path(QUERY_TOKENIZER), query)
+        tokenizer = _tokenizer(bundle, QUERY_TOKENIZER, query)
         session = GraphSession(bundle, QUERY_GRAPH, threads)
     elif (query.max_length, query.prompt) != (document.max_length, document.prompt):
-        tokenizer = _tokenizer(bundle.path(TOKENIZER), query)
+        tokenizer = _tokenizer(bundle, TOKENIZER, query)
     table = _table(bundle) if mode == "lexical" else None
     return GraphSide(query, tokenizer, session, description.name, table), documents
 
 
-def _tokenizer(path: Path, semantics: Semantics, *, special_tokens: bool = True) -> Tokenizer:
-    return Tokenizer(
+def _tokenizer(
+    bundle: Bundle, name: str, semantics: Semantics, *, special_tokens: bool = True
+) -> Tokenizer:
+    path, terms = bundle.path(name), bundle.description.vocab_size
+    tokenizer = Tokenizer(
         path,
         max_length=semantics.max_length,
         prompt=semantics.prompt,
         special_tokens=special_tokens,
     )
+    highest = max(tokenizer.size - 1, *map(max, filter(None, tokenizer.special_ids())), 0)
+    if highest >= terms:
+        raise BundleFileError(
+            f"{path} has term {highest}, and the model {terms} terms: they do not belong together. "
+            "Export the bundle again."
+        )
+    return tokenizer
 
 
 def _table(bundle: Bundle) -> Weights:
-    path = bundle.path(QUERY_WEIGHTS)
+    path, terms = bundle.path(QUERY_WEIGHTS), bundle.description.vocab_size
+    content = read_file(path, _LONGEST_HEAD + 4 * terms)
+    head = BytesIO(content[:_LONGEST_HEAD])
     try:
-        table: Weights = np.load(path, allow_pickle=False)
-        fits = table.dtype == np.float32 and table.shape == (bundle.description.vocab_size,)
-    except (ValueError, OSError, EOFError) as error:
-        raise BundleFileError(f"{path} is no array ({error}). Export the bundle again.") from error
-    if not fits or not (np.isfinite(table).all() and (table >= 0).all()):
+        if np.lib.format.read_magic(head) != (1, 0):
+            raise ValueError("it is of another version than 1.0")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(head)
+        if (shape, dtype) == ((terms,), np.dtype("<f4")):
+            table = np.frombuffer(content, "<f4", offset=head.tell()).astype(np.float32)
+        else:
+            raise ValueError(f"it holds {dtype}{list(shape)}")
+    except Exception as error:  # numpy parses the head as Python, and lets its errors through
         raise BundleFileError(
-            f"{path} does not hold {bundle.description.vocab_size} finite weights, 0 or above. "
-            "Export the bundle again."
+            f"{path} is no array of {terms} float32 ({error}). Export the bundle again."
+        ) from error
+    if len(table) != terms or not (np.isfinite(table).all() and (table >= 0).all()):
+        raise BundleFileError(
+            f"{path} does not hold {terms} finite weights, 0 or above. Export the bundle again."
         )
     return table
-
-
-def _own_tokens(ids: Sequence[int], table: Weights) -> Weights:
-    """Return the table's weights of a text's tokens, 0 for all other terms."""
-    weights = np.zeros_like(table)
-    weights[ids] = table[ids]
-    return weights
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

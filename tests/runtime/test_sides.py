@@ -1,6 +1,7 @@
 """Queries weighed by a table, by their own graph, or by their own tokens only."""
 
 import io
+import json
 import shutil
 
 import numpy as np
@@ -19,7 +20,7 @@ from spladelet.bundle import (
     FileEntry,
     Semantics,
 )
-from spladelet.errors import BundleFileError, BundleFormatError
+from spladelet.errors import BundleError, BundleFileError, BundleFormatError
 
 QUERY = "who decides whether the accused is guilty? [SEP]"
 
@@ -139,6 +140,18 @@ def test_neither_graph_nor_onnxruntime_is_loaded_for_it(by_table, overwrite, run
         as_file(np.full(30522, np.nan, np.float32)),
         as_file(np.full(30522, -1, np.float32)),
         as_file(np.ones((30522, 1), np.float32)),
+        as_file(np.ones(30522, ">f4")),
+        as_file(np.ones(30522, bool)),
+        as_file(np.full(30522, np.inf, np.float32)),
+        as_file(np.ones(30522, np.float32))[:-4],
+        as_file(np.ones(30522, np.float32)) + b"more",
+        as_file(np.ones(3, np.float32)).replace(b"(3,)", b"(9999999999999999,)"),
+        as_file(np.ones(3, np.float32)).replace(b"(3,)", b"(-3,)"),
+        as_file(np.ones(3, np.float32)).replace(b"(3,)", b"((((("),
+        as_file(np.ones(3, np.float32)).replace(b"'<f4'", b"'\xff\xff'"),
+        b"\x93NUMPY\x01\x00\xff\xff",
+        b"\x93NUMPY\x09\x00\xff\xff",
+        bytes(1 << 20),
     ],
 )
 def test_a_table_that_is_none_is_refused(by_table, content):
@@ -157,9 +170,38 @@ def test_a_pickled_table_is_refused_unread(by_table, tmp_path):
     np.save(buffer, np.array([Bomb()], object), allow_pickle=True)
     folder, _ = by_table("idf", buffer.getvalue())
 
-    with pytest.raises(BundleFileError, match="is no array"):
+    with pytest.raises(BundleFileError, match="is no array of 30522 float32"):
         Encoder.load(folder)
     assert not (tmp_path / "exploded").exists()
+
+
+def add_token(folder, number, *, special):
+    raw = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
+    token = {**raw["added_tokens"][0], "id": number, "content": "[NEW]", "special": special}
+    raw["added_tokens"].append(token)
+    return json.dumps(raw).encode()
+
+
+@pytest.mark.parametrize("mode", ["same", "bow", "idf", "lexical"])
+@pytest.mark.parametrize("special", [True, False])
+def test_a_tokenizer_of_more_terms_than_the_model_is_refused(by_table, replace_file, mode, special):
+    folder, _ = by_table(mode)
+    replace_file(folder, TOKENIZER, add_token(folder, 30522, special=special))
+
+    with pytest.raises(BundleFileError, match="has term 30522, and the model 30522 terms"):
+        Encoder.load(folder)
+
+
+@pytest.mark.parametrize("mode", ["bow", "lexical"])
+def test_a_term_beyond_the_table_is_a_bundle_error(by_table, replace_file, mode):
+    # As many terms as the model has, but one of them has a number of its own.
+    folder, _ = by_table(mode)
+    raw = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
+    raw["model"]["vocab"]["cat"] = 40_000
+    replace_file(folder, TOKENIZER, json.dumps(raw).encode())
+
+    with pytest.raises(BundleError, match=r"term 40000 \(cat\)|the graph failed"):
+        Encoder.load(folder).encode_query("cat")
 
 
 @pytest.mark.parametrize("mode", ["idf", "lexical", "separate"])
