@@ -6,7 +6,7 @@ Texts are read a window at a time, tokenized, and turned into rows by their side
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,10 @@ from spladelet.documents import Document
 from spladelet.errors import InputError
 from spladelet.language import is_plainly_not_english
 from spladelet.models import find_bundle
+from spladelet.parameters import as_real, as_whole
 from spladelet.progress import Progress
 from spladelet.sides import Row, Side, open_sides
+from spladelet.text import as_text
 from spladelet.threads import thread_count
 from spladelet.tokenizer import TokenizedText, valid_unicode
 from spladelet.vector import (
@@ -57,6 +59,11 @@ class Encoder:
     """
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+        if not isinstance(bundle, Bundle):
+            raise InputError(
+                f"bundle is {bundle!r:.200} ({type(bundle).__name__}). Use Encoder.load for a path "
+                "or a name."
+            )
         self.description: Description = bundle.description
         self.fingerprint = bundle.fingerprint
         self._is_english = bundle.description.source.get("language") == "en"
@@ -64,20 +71,31 @@ class Encoder:
 
     @classmethod
     def load(
-        cls, model: str | os.PathLike[str] | None = None, *, threads: int | None = None
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        revision: str | None = None,
+        threads: int | None = None,
     ) -> "Encoder":
         """Load a model.
+
+        A .zip is unpacked once, to `bundles` in $SPLADELET_CACHE or the system's folder for caches
+        (on Linux ~/.cache/spladelet), and found there from then on; where that cannot be written,
+        to `spladelet-bundles-...` in the temporary folder. Deleting either is always safe while no
+        process is about to load.
 
         Args:
             model: A bundle (folder or .zip); a hub id, "owner/name" (extra `hub`); None for the
                 model that comes with the package.
+            revision: Of a hub id: a branch, tag or commit; None is the main branch.
             threads: See the class.
 
         Raises:
+            InputError: A revision is given for a path, or an argument is of the wrong kind.
             BundleError: There is no bundle, or it cannot be used; the message says why.
             MissingDependencyError: A hub id without the extra `hub`.
         """
-        return cls(find_bundle(model), threads=threads)
+        return cls(find_bundle(model, revision), threads=threads)
 
     @property
     def vocab_size(self) -> int:
@@ -107,7 +125,8 @@ class Encoder:
     ) -> SparseVectors:
         """Encode queries, in order.
 
-        A text that is empty, or holds nothing the model reads, gives a vector without terms.
+        A text that is empty, None or NaN, or holds nothing the model reads, gives a vector without
+        terms.
 
         Args:
             texts: The queries.
@@ -168,8 +187,13 @@ class Encoder:
             overlap: How many tokens neighbours share.
 
         Raises:
-            InputError: `overlap` is too large for windows to move on.
+            InputError: `overlap` is too large for windows to move on, or this is no Document.
         """
+        if not isinstance(document, Document):
+            raise InputError(
+                f"document is {document!r:.60} ({type(document).__name__}); expected a Document: "
+                "Document(id, text)."
+            )
         tokenizer = self._document.tokenizer
         text = valid_unicode(document.text)
         half = self._document.semantics.max_length // 2
@@ -193,7 +217,13 @@ class Encoder:
 
         Raises:
             ModelMismatchError: The vector is of another model.
+            InputError: It is no single vector.
         """
+        if not isinstance(vector, SparseVector):
+            raise InputError(
+                f"got {type(vector).__name__}, expected a SparseVector. Decode one at a time: "
+                "`for vector in vectors`."
+            )
         check_same_model(vector, SparseVector([], [], self.vocab_size, self.fingerprint))
         return {self.term(i): weight for i, weight in vector.to_dict().items()}
 
@@ -203,11 +233,11 @@ class Encoder:
 
     def query_words(self, text: str) -> list[tuple[str, list[int]]]:
         """Return the words of a query that the model reads, each with its term ids."""
-        return self._query.tokenizer.word_pieces(text)
+        return self._query.tokenizer.word_pieces(as_text(text, "the query"))
 
     def document_words(self, text: str) -> list[tuple[str, list[int]]]:
         """Return the words of a document that the model reads, each with its term ids."""
-        return self._document.tokenizer.word_pieces(text)
+        return self._document.tokenizer.word_pieces(as_text(text, "the document"))
 
     def explain(self, query: str, document: str | Document) -> "Explanation":
         """Say which terms make a document's score for a query, and where they come from."""
@@ -223,11 +253,6 @@ class Encoder:
         bar: Progress,
         overlap: int | None = None,
     ) -> SparseVectors:
-        if isinstance(texts, (str, bytes, Document)):
-            raise InputError(
-                f"got one {type(texts).__name__} where several texts are expected. Use "
-                "encode_query or encode_document for one text, or pass a list."
-            )
         rows: list[Row] = []
         truncated: list[int] = []
         foreign: list[int] = []
@@ -282,6 +307,11 @@ class _Pruning:
     """Which light terms to drop."""
 
     def __init__(self, max_active_dims: int | None, min_weight: float) -> None:
+        if max_active_dims is not None:
+            expected = "a whole number, at least 1, or None for no limit"
+            many = range(1, 1 << 63)
+            max_active_dims = as_whole(max_active_dims, "max_active_dims", many, expected)
+        min_weight = as_real(min_weight, "min_weight", "a finite number, 0 or above")
         check_pruning(max_active_dims, min_weight)
         self._limits = (max_active_dims, min_weight)
 
@@ -304,7 +334,20 @@ def _highest(rows: list[Row]) -> Row:
 
 def _read_ahead(texts: Iterable[str | Document], count: int) -> Iterator[list[str]]:
     """Read texts ahead, so many at a time, checking each."""
-    iterator = iter(texts)
+    if isinstance(texts, (str, bytes, Document)):
+        raise InputError(
+            f"got one {type(texts).__name__} where several texts are expected. Use "
+            "encode_query or encode_document for one text, or pass a list."
+        )
+    try:
+        if isinstance(texts, Mapping):  # would give its keys
+            raise TypeError
+        iterator = iter(texts)
+    except TypeError as error:
+        raise InputError(
+            f"texts is {texts!r:.60} ({type(texts).__name__}); expected a list, or anything that "
+            "gives texts one by one."
+        ) from error
     start = 0
     while window := list(islice(iterator, count)):
         yield [_text(item, start + i) for i, item in enumerate(window)]
@@ -312,13 +355,7 @@ def _read_ahead(texts: Iterable[str | Document], count: int) -> Iterator[list[st
 
 
 def _text(item: str | Document, number: int) -> str:
-    if isinstance(item, Document):
-        return item.content
-    if not isinstance(item, str):
-        raise InputError(
-            f"text number {number} is {item!r:.60} ({type(item).__name__}); expected a str."
-        )
-    return item
+    return item.content if isinstance(item, Document) else as_text(item, f"text number {number}")
 
 
 def _stack(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spladelet.documents import Document
+from spladelet.text import as_text
 from spladelet.vector import SparseVector
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ class Explanation:
 
 def explain(encoder: "Encoder", query: str, document: str | Document) -> Explanation:
     """Encode both texts and take their score apart; see `Encoder.explain`."""
-    content = document.content if isinstance(document, Document) else document
+    query = as_text(query, "the query")
+    content = (
+        document.content if isinstance(document, Document) else as_text(document, "the document")
+    )
     query_words, document_words = encoder.query_words(query), encoder.document_words(content)
     shared = _shared_terms(
         encoder,

@@ -21,7 +21,7 @@ from spladelet.bundle import (
     Semantics,
 )
 from spladelet.errors import BundleFileError, BundleGraphError
-from spladelet.files import read_file
+from spladelet.bundle_files import read_file
 from spladelet.session import GraphSession
 from spladelet.tokenizer import TokenizedText, Tokenizer
 

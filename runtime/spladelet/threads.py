@@ -6,29 +6,23 @@ other systems know the affinity or the count alone.
 """
 
 import os
-from numbers import Integral
 from pathlib import Path
 
-from spladelet.errors import InputError
+from spladelet.parameters import as_whole
 
-_MAX_THREADS = 1024  # beyond that, starting them alone takes ONNX Runtime a minute and more
+MOST_THREADS = 1024  # beyond that, starting them alone takes ONNX Runtime a minute and more
 
 
 def thread_count(threads: int | None) -> int:
-    """Return how many threads to use; None means one for each processor.
+    """Return how many threads to use: those asked for, or the processors there are for None.
 
     Raises:
         InputError: It is no number of threads.
     """
     if threads is None:
-        return min(available_cpus(), _MAX_THREADS)
-    is_whole = isinstance(threads, Integral) and not isinstance(threads, bool)
-    if not is_whole or not 1 <= threads <= _MAX_THREADS:
-        raise InputError(
-            f"threads is {threads!r:.40}; expected a whole number from 1 to {_MAX_THREADS}, or "
-            "None for all processors."
-        )
-    return int(threads)
+        return min(available_cpus(), MOST_THREADS)
+    expected = f"a whole number from 1 to {MOST_THREADS}, or None for all processors"
+    return as_whole(threads, "threads", range(1, MOST_THREADS + 1), expected)
 
 
 def available_cpus(root: Path = Path("/")) -> int:
@@ -50,8 +44,8 @@ def _cgroup_v2(root: Path) -> list[float]:
     limits = []
     for folder in _group_folders(root, "0::"):
         words = _read(root / "sys/fs/cgroup" / folder / "cpu.max").split()
-        if len(words) == 2 and words[0] != "max":
-            limits.append(float(words[0]) / float(words[1]))
+        if len(words) == 2 and all(map(_is_positive, words)):  # no limit is written as "max"
+            limits.append(int(words[0]) / int(words[1]))
     return limits
 
 
@@ -59,7 +53,7 @@ def _cgroup_v1(root: Path) -> list[float]:
     base = root / "sys/fs/cgroup/cpu"
     quota = _read(base / "cpu.cfs_quota_us").strip()
     period = _read(base / "cpu.cfs_period_us").strip()
-    if quota.isdigit() and period.isdigit():  # no limit is written as -1
+    if _is_positive(quota) and _is_positive(period):  # no limit is written as -1
         return [int(quota) / int(period)]
     return []
 
@@ -72,8 +66,12 @@ def _group_folders(root: Path, prefix: str) -> list[Path]:
     return []
 
 
+def _is_positive(word: str) -> bool:
+    return word.isascii() and word.isdigit() and int(word) > 0
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text()
-    except OSError:
+    except (OSError, ValueError):  # a ValueError: in another encoding
         return ""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spladelet.errors import BundleFileError, InputError, SpladeletError
-from spladelet.files import read_file
+from spladelet.bundle_files import read_file
 from spladelet.parameters import as_whole
 
 if TYPE_CHECKING:

@@ -115,8 +115,10 @@ def test_no_texts_give_no_vectors(encoder):
 @pytest.mark.parametrize(
     ("item", "shown"),
     [
-        (None, "None (NoneType)"),
         (5, "5 (int)"),
+        (float("inf"), "inf (float)"),
+        (True, "True (bool)"),
+        (np.array("cat"), "array('cat', dtype='<U3') (ndarray)"),
         (b"cat", "b'cat' (bytes)"),
         (["a"], "['a'] (list)"),
     ],
@@ -130,8 +132,43 @@ def test_what_is_no_text_is_refused_by_number_and_type(encoder, item, shown):
         encoder.encode_query(item)
 
 
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan")])
+def test_what_tables_have_for_no_text_is_an_empty_text(encoder, missing):
+    for encode in (encoder.encode_queries, encoder.encode_documents):
+        assert encode(["cat", missing]).active_dims.tolist()[1] == 0
+    assert encoder.encode_query(missing).active_dims == 0
+    assert encoder.encode_document(missing).active_dims == 0
+    assert encoder.query_words(missing) == encoder.document_words(missing) == []
+    assert encoder.explain("cat", missing).score == encoder.explain(missing, "cat").score == 0
+
+
+def test_strings_of_numpy_are_texts(encoder):
+    texts = np.array(["cat", "snow"])
+
+    assert list(encoder.encode_queries(texts)) == list(encoder.encode_queries(["cat", "snow"]))
+
+
+@pytest.mark.parametrize("texts", [5, None, {"id": "text"}])
+def test_what_gives_no_texts_is_refused(encoder, texts):
+    for encode in (encoder.encode_queries, encoder.encode_documents):
+        with pytest.raises(InputError, match=r"texts is .*expected a list"):
+            encode(texts)
+
+
+def test_other_objects_are_told_what_to_call(encoder, vectors):
+    with pytest.raises(InputError, match="expected a Document"):
+        encoder.split("a text")
+    with pytest.raises(InputError, match="got SparseVectors, expected a SparseVector"):
+        encoder.decode(vectors)
+    with pytest.raises(InputError, match=r"Use Encoder\.load"):
+        Encoder("default")
+    for ask in (encoder.query_words, encoder.document_words):
+        with pytest.raises(InputError, match=r"is 5 \(int\); expected a str"):
+            ask(5)
+
+
 def test_the_number_of_a_wrong_text_counts_on_over_windows(encoder):
-    texts = itertools.chain(itertools.repeat("", TEXTS_PER_WINDOW + 7), [None])
+    texts = itertools.chain(itertools.repeat("", TEXTS_PER_WINDOW + 7), [5])
 
     with pytest.raises(InputError, match=f"text number {TEXTS_PER_WINDOW + 7} "):
         encoder.encode_documents(texts)
@@ -169,7 +206,27 @@ def test_limits_prune_one_text_too(encoder):
     assert encoder.encode_document("cat", **limits).active_dims == 3
 
 
-@pytest.mark.parametrize("limits", [{"max_active_dims": 0}, {"min_weight": -1.0}])
+def test_limits_of_numpy_are_numbers(encoder):
+    limits = {"max_active_dims": np.int64(3), "min_weight": np.float32(0.01)}
+
+    assert encoder.encode_query("cat", **limits).active_dims == 3
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_active_dims": 0},
+        {"max_active_dims": 2.0},
+        {"max_active_dims": True},
+        {"max_active_dims": "5"},
+        {"min_weight": -1.0},
+        {"min_weight": float("nan")},
+        {"min_weight": True},
+        {"min_weight": "0.5"},
+        {"min_weight": None},
+        {"min_weight": 10**400},
+    ],
+)
 def test_limits_that_make_no_sense_are_refused_before_any_text_is_read(encoder, limits):
     def texts():
         yield pytest.fail("a text was read")
@@ -235,9 +292,9 @@ def test_decode_refuses_a_vector_of_another_model(encoder):
         encoder.decode(SparseVector([1], [1.0], encoder.vocab_size, "f" * 64))
 
 
-@pytest.mark.parametrize("threads", [0, -1])
-def test_fewer_threads_than_one_are_refused(bundle_folder, threads):
-    with pytest.raises(InputError, match=f"threads is {threads}; expected a whole number from 1 "):
+@pytest.mark.parametrize("threads", [0, -1, 2147483648, 2.0, True, "2"])
+def test_what_is_no_number_of_threads_is_refused(bundle_folder, threads):
+    with pytest.raises(InputError, match=r"threads is .*expected a whole number from 1"):
         Encoder(Bundle.open(bundle_folder), threads=threads)
 
 

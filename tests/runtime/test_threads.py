@@ -2,9 +2,11 @@
 
 import os
 
+import numpy as np
 import pytest
 
-from spladelet.threads import available_cpus
+from spladelet.errors import InputError
+from spladelet.threads import MOST_THREADS, available_cpus, thread_count
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +41,10 @@ def test_without_cgroups_the_affinity_counts(tmp_path):
         ("400000 100000\n", 4),
         ("6400000 100000\n", 16),
         ("", 16),
+        ("0 100000\n", 16),
+        ("100000 0\n", 16),
+        ("nan 100000\n", 16),
+        ("200000 many\n", 16),
     ],
 )
 def test_the_limit_of_cgroup_v2_counts(tmp_path, write, limit, cpus):
@@ -93,3 +99,27 @@ def test_a_narrow_affinity_counts_before_a_wide_limit(tmp_path, write, monkeypat
 
 def test_this_machine_has_a_processor():
     assert 1 <= available_cpus() <= 16
+
+
+def test_a_limit_that_is_no_text_is_passed_over(tmp_path, write):
+    write("proc/self/cgroup", "0::/\n")
+    write("sys/fs/cgroup/cpu.max", "")
+    (tmp_path / "sys/fs/cgroup/cpu.max").write_bytes(b"\xff\xfe 100000")
+
+    assert available_cpus(tmp_path) == 16
+
+
+@pytest.mark.parametrize("threads", [1, 3, MOST_THREADS, np.int64(3), np.uint8(3)])
+def test_a_number_of_threads_is_taken_as_it_is(threads):
+    assert thread_count(threads) == threads
+    assert type(thread_count(threads)) is int
+
+
+def test_no_number_of_threads_means_the_processors():
+    assert thread_count(None) == available_cpus()
+
+
+@pytest.mark.parametrize("threads", [0, -1, 2147483648, 10**30, 2.0, True, "2", np.float64(2), [2]])
+def test_what_is_no_number_of_threads_is_refused(threads):
+    with pytest.raises(InputError, match="expected a whole number from 1 to 4096, or None"):
+        thread_count(threads)
