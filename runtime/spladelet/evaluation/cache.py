@@ -10,21 +10,27 @@ import hashlib
 import json
 import os
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from spladelet.atomic import replacing
+from spladelet.caches import cache_folder
 from spladelet.documents import Document
 from spladelet.encoder import Encoder, TruncationWarning
+from spladelet.errors import InputError
+from spladelet.files import read_file
+from spladelet.parameters import as_real, as_whole
 from spladelet.progress import Progress
-from spladelet.vector import SparseVectors
+from spladelet.vector import SparseVectors, check_pruning
 
 _CHUNK = 512
 _VERSION = 1
+_MOST_BYTES = 1 << 30  # of a file: a chunk in which every text has 170,000 terms
+_FIELDS = ("row_offsets", "term_ids", "weights", "truncated")
 
 
 class VectorCache:
@@ -35,6 +41,9 @@ class VectorCache:
         folder: Where vectors are kept; None keeps none.
         max_active_dims: For documents; see `Encoder.encode_documents`.
         min_weight: Likewise.
+
+    Raises:
+        InputError: `folder` can be none, or a limit makes no sense.
     """
 
     def __init__(
@@ -46,7 +55,12 @@ class VectorCache:
         min_weight: float = 0.0,
     ) -> None:
         self._encoder = encoder
-        self._folder = None if folder is None else Path(folder) / encoder.fingerprint[:16]
+        self._folder = None if folder is None else _path(folder) / encoder.fingerprint[:16]
+        if max_active_dims is not None:  # what is kept is named after them
+            expected, many = "a whole number, at least 1, or None for no limit", range(1, 1 << 63)
+            max_active_dims = as_whole(max_active_dims, "max_active_dims", many, expected)
+        min_weight = as_real(min_weight, "min_weight", "a finite number, 0 or above")
+        check_pruning(max_active_dims, min_weight)
         self._limits = {"max_active_dims": max_active_dims, "min_weight": min_weight}
 
     def encode_documents(
@@ -107,13 +121,16 @@ class VectorCache:
 
 
 def default_folder() -> Path:
-    """Return the folder for such files: $SPLADELET_CACHE, or the system's for caches."""
-    if chosen := os.environ.get("SPLADELET_CACHE"):
-        return Path(chosen)
-    from spladelet import extras
+    """Return the folder for such files: $SPLADELET_CACHE, or in the system's for caches."""
+    folder = cache_folder()
+    return folder if os.environ.get("SPLADELET_CACHE") else folder / "vectors"
 
-    platformdirs = extras.load("platformdirs", "evaluate", "finding the system's cache folder")
-    return Path(platformdirs.user_cache_dir("spladelet")) / "vectors"
+
+def _path(folder: str | os.PathLike[str]) -> Path:
+    named = os.fspath(folder) if isinstance(folder, (str, os.PathLike)) else None
+    if not isinstance(named, str) or "\0" in named:
+        raise InputError(f"folder is {folder!r:.200}; expected a path, or None to keep nothing.")
+    return Path(named)
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -125,21 +142,21 @@ def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
 def _read(file: Path, texts: int, encoder: Encoder) -> SparseVectors | None:
     """Read a chunk; None where there is none, or it is damaged."""
     try:
-        with file.open("rb") as source, np.load(source, allow_pickle=False) as arrays:
-            offsets, ids, weights, truncated = (
-                arrays[name] for name in ("row_offsets", "term_ids", "weights", "truncated")
-            )
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
+        content = BytesIO(read_file(file, _MOST_BYTES))
+        with np.load(content, allow_pickle=False) as arrays:
+            offsets, ids, weights, truncated = (arrays[name] for name in _FIELDS)
+        sound = (
+            (offsets.dtype, ids.dtype, weights.dtype) == (np.int64, np.int32, np.float32)
+            and offsets.shape == (texts + 1,)
+            and offsets[0] == 0
+            and (np.diff(offsets) >= 0).all()
+            and ids.shape == weights.shape == (offsets[-1],)
+            and ((ids >= 0) & (ids < encoder.vocab_size)).all()
+            and (np.isfinite(weights) & (weights > 0)).all()
+            and ((truncated >= 0) & (truncated < texts)).all()
+        )
+    except Exception:  # noqa: BLE001  numpy and zipfile raise of all kinds for what is damaged
         return None
-    sound = (
-        (offsets.dtype, ids.dtype, weights.dtype) == (np.int64, np.int32, np.float32)
-        and offsets.shape == (texts + 1,)
-        and offsets[0] == 0
-        and (np.diff(offsets) >= 0).all()
-        and ids.shape == weights.shape == (offsets[-1],)
-        and ((ids >= 0) & (ids < encoder.vocab_size)).all()
-        and (np.isfinite(weights) & (weights > 0)).all()
-    )
     if not sound:
         return None
     rows = tuple(int(row) for row in truncated)
@@ -150,6 +167,8 @@ def _write(file: Path, vectors: SparseVectors) -> None:
     """Write a chunk, whole or not at all; a full or read-only disk only costs the speed."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.is_file() and not file.is_dir():  # a pipe would be waited for
+            file.unlink(missing_ok=True)
         with replacing(file) as target:
             np.savez(
                 target,
