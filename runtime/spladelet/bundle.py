@@ -43,6 +43,7 @@ GRAPH = "model.onnx"
 GRAPH_DATA = "model.onnx.data"
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
+_BESIDE = (CARD, ".gitattributes")  # what every repository of the hub has beside a model
 QUERY_GRAPH = f"query/{GRAPH}"
 QUERY_GRAPH_DATA = f"query/{GRAPH_DATA}"
 QUERY_TOKENIZER = f"query/{TOKENIZER}"
@@ -199,7 +200,8 @@ class Description:
             raw = json.loads(text, parse_constant=_refuse_constant)
             if raw["format"] != FORMAT or raw["format_version"] != FORMAT_VERSION:
                 raise BundleFormatError(
-                    f"{where} has format {raw['format']!r} version {raw['format_version']!r}; this "
+                    f"{where} has format {raw['format']!r:.40} version "
+                    f"{raw['format_version']!r:.40}; this "
                     f"runtime reads {FORMAT!r} version {FORMAT_VERSION}. Upgrade with `pip install "
                     "-U spladelet`, or export the model again with this version."
                 )
@@ -340,7 +342,7 @@ class Bundle:
         return self.unlisted()
 
     def unlisted(self) -> tuple[str, ...]:
-        """Return the names of files that the description does not list, the model card aside.
+        """Return the names of files that the description does not list, the card's aside.
 
         Nothing vouches for them. Of a folder whose name begins with a dot, only that is named.
         """
@@ -349,7 +351,7 @@ class Bundle:
                 found = archive.names()
         else:
             found = list(_files_in(self.folder))
-        return tuple(sorted({*found} - {*self.description.files, DESCRIPTION, CARD}))
+        return tuple(sorted({*found} - {*self.description.files, DESCRIPTION, *_BESIDE}))
 
     def _check_size(self, name: str, entry: FileEntry) -> None:
         path = self.path(name)

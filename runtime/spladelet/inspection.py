@@ -26,16 +26,19 @@ def run_info(options: argparse.Namespace) -> str:
 def run_verify(options: argparse.Namespace) -> str:
     """Check every file of a model or an index."""
     path = options.path
+    unlisted: tuple[str, ...] = ()
     if path and is_index(Path(path)):
         manifest = verify_index(Path(path))
         checked = sum(len(segment.files) for segment in manifest.segments)
     else:
         bundle = find_bundle(path)
-        bundle.verify()
+        unlisted = bundle.verify()
         checked, path = len(bundle.description.files), path or bundle.folder
     if options.json:
-        return display.as_json({"path": str(path), "files": checked, "intact": True})
-    return f"{path}: {checked} files, all as they should be"
+        told: dict[str, object] = {"path": str(path), "files": checked, "intact": True}
+        return display.as_json(told | ({"unlisted": [*unlisted]} if unlisted else {}))
+    others = f"; not listed, so nothing vouches for them: {', '.join(unlisted)}" if unlisted else ""
+    return f"{path}: {checked} files, all as they should be{others}"
 
 
 def _bundle_facts(bundle: Bundle) -> dict[str, object]:

@@ -19,6 +19,7 @@ from spladelet.bundle import (
     Description,
     FileEntry,
 )
+from spladelet.cli import main
 from spladelet.errors import (
     BundleError,
     BundleFileError,
@@ -316,12 +317,24 @@ def test_files_that_are_not_listed_are_named(folder):
     (folder / "model.onnx_data").write_bytes(b"weights")
     (folder / "onnx").mkdir()
     (folder / "onnx" / "model.onnx").write_bytes(b"graph")
+    (folder / ".gitattributes").write_bytes(b"")
     (folder / ".git").mkdir()
     (folder / ".git" / "config").write_bytes(b"")
     bundle = Bundle.open(folder)
 
     assert (folder / CARD).is_file()
     assert bundle.verify() == bundle.unlisted() == (".git", "model.onnx_data", "onnx/model.onnx")
+
+
+def test_the_command_names_files_that_are_not_listed(folder, capsys):
+    assert main(["verify", str(folder)]) == 0
+    assert capsys.readouterr().out.endswith("all as they should be\n")
+    (folder / "model.onnx_data").write_bytes(b"weights")
+
+    assert main(["verify", str(folder)]) == 0
+    assert "nothing vouches for them: model.onnx_data" in capsys.readouterr().out
+    assert main(["verify", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unlisted"] == ["model.onnx_data"]
 
 
 @pytest.mark.parametrize(
