@@ -18,9 +18,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Self
 
+from spladelet.bundle_files import check_name
 from spladelet.caches import private_folders
 from spladelet.errors import BundleFileError, BundleNotFoundError
-from spladelet.bundle_files import check_name
 
 if TYPE_CHECKING:
     from spladelet.bundle import FileEntry

@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from spladelet.archive import Archive
+from spladelet.bundle_files import digest_of, file_size, inside, read_file, refusals
 from spladelet.errors import (
     BundleFileError,
     BundleFormatError,
     BundleNotFoundError,
 )
-from spladelet.bundle_files import digest_of, file_size, inside, read_file, refusals
 
 DESCRIPTION = "spladelet.json"
 FORMAT = "spladelet-bundle"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from spladelet.archive import MAX_BYTES
 from spladelet.bundle import DESCRIPTION, MAX_DESCRIPTION_BYTES, Bundle, Description
+from spladelet.bundle_files import inside, read_file, refusals
 from spladelet.errors import (
     BundleNotFoundError,
     InputError,
     MissingDependencyError,
     SpladeletError,
 )
-from spladelet.bundle_files import inside, read_file, refusals
 
 DEFAULT = "default"
 

@@ -20,8 +20,8 @@ from spladelet.bundle import (
     Bundle,
     Semantics,
 )
-from spladelet.errors import BundleFileError, BundleGraphError
 from spladelet.bundle_files import read_file
+from spladelet.errors import BundleFileError, BundleGraphError
 from spladelet.session import GraphSession
 from spladelet.tokenizer import TokenizedText, Tokenizer
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spladelet.errors import BundleFileError, InputError, SpladeletError
 from spladelet.bundle_files import read_file
+from spladelet.errors import BundleFileError, InputError, SpladeletError
 from spladelet.parameters import as_whole
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from spladelet.atomic import replacing
+from spladelet.bundle_files import read_file
 from spladelet.caches import cache_folder
 from spladelet.documents import Document
 from spladelet.encoder import Encoder, TruncationWarning
 from spladelet.errors import InputError
-from spladelet.files import read_file
 from spladelet.parameters import as_real, as_whole
 from spladelet.progress import Progress
 from spladelet.vector import SparseVectors, check_pruning

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from spladelet.bundle_files import digest_of, file_size, inside, read_file, refusals
 from spladelet.errors import BundleFileError
-from spladelet.files import digest_of, file_size, inside, read_file, refusals
 
 
 def test_a_file_is_read_up_to_the_limit(tmp_path):
