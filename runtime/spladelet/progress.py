@@ -1,55 +1,94 @@
-"""A progress bar on standard error, on terminals only."""
+"""How far long work has come, on standard error: a bar of tqdm, or a line now and then.
 
+A terminal gets a bar, as do notebooks that have widgets; anything else, such as a log, gets a line
+every half minute. tqdm comes with tokenizers; it is loaded when there is something to draw.
+"""
+
+import os
 import sys
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from threading import RLock
 from types import TracebackType
+from typing import Any
 
-_WIDTH = 30
-_SECONDS_BETWEEN_DRAWS = 0.1
-_SECONDS_BEFORE_FIRST_DRAW = 0.5
+from spladelet.plain import field
+
+_SECONDS_BEFORE_A_BAR = 0.5
+_SECONDS_BETWEEN_LINES = 30.0
+
+_shown: ContextVar[bool | None] = ContextVar("shown", default=None)
+
+
+@contextmanager
+def showing(show: bool | None) -> Iterator[None]:  # noqa: FBT001
+    """Say whether progress is shown where nothing else is said; None means as `Progress` does."""
+    token = _shown.set(show)
+    try:
+        yield
+    finally:
+        _shown.reset(token)
 
 
 class Progress:
-    """Counts work and draws it; short work draws nothing.
+    """Counts work and shows it; short work shows nothing.
 
     Args:
         label: What is done.
         total: How many steps there are; None if unknown.
-        show: Whether to draw; None means on a terminal.
+        show: True draws a bar, False nothing; None draws a bar on a terminal, and writes a line
+            every half minute elsewhere.
     """
 
     def __init__(self, label: str, total: int | None, *, show: bool | None = None) -> None:
-        self._label = label
-        self._total = total
-        self._show = bool(sys.stderr and sys.stderr.isatty()) if show is None else show
-        self._done = 0
+        show = _shown.get() if show is None else show
+        self._label, self._total, self._done = label, total, 0
+        self._bar: Any = None
         self._start = time.monotonic()
-        self._next_draw = self._start + _SECONDS_BEFORE_FIRST_DRAW
-        self._drawn = False
+        self._shows = show is not False and sys.stderr is not None and not sys.stderr.closed
+        self._is_bar = self._shows and (show or sys.stderr.isatty())
+        pause = _SECONDS_BEFORE_A_BAR if self._is_bar else _SECONDS_BETWEEN_LINES
+        self._next = self._start + pause
 
     def advance(self, steps: int) -> None:
         """Count steps as done."""
         self._done += steps
-        if self._show and time.monotonic() >= self._next_draw:
-            self._draw()
+        if self._shows and time.monotonic() >= self._next:
+            try:
+                self._draw()
+            except (OSError, ValueError, ImportError):  # full or closed: the work goes on
+                self._shows = False
 
     def _draw(self) -> None:
-        self._next_draw = time.monotonic() + _SECONDS_BETWEEN_DRAWS
-        self._drawn = True
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        rate = self._done / seconds
-        if self._total:
-            share = min(1.0, self._done / self._total)
-            filled = int(share * _WIDTH)
-            left = (self._total - self._done) / rate if rate else 0.0
-            text = (
-                f"[{'#' * filled}{'.' * (_WIDTH - filled)}] {self._done}/{self._total}"
-                f"  {rate:.0f}/s  {left:.0f} s left"
-            )
-        else:
-            text = f"{self._done}  {rate:.0f}/s  {seconds:.0f} s"
-        sys.stderr.write(f"\r\x1b[K{self._label} {text}")
+        if self._is_bar:
+            self._bar = self._bar or self._new_bar()
+            self._bar.update(self._done - self._bar.n)
+            return
+        now = time.monotonic()
+        self._next = now + _SECONDS_BETWEEN_LINES
+        line = _tqdm().format_meter(
+            self._done, self._total, now - self._start, ncols=0, prefix=field(self._label), unit=""
+        )
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
+
+    def _new_bar(self) -> Any:  # noqa: ANN401 - tqdm has no types
+        bar = _tqdm()(
+            desc=field(self._label, 40),
+            total=self._total,
+            initial=self._done,
+            unit="",
+            leave=False,
+            miniters=1,  # or one that was fast at first would stand still when it slows down
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+        bar.initial, bar.start_t = 0, bar.start_t - (time.monotonic() - self._start)
+        return bar
 
     def __enter__(self) -> "Progress":
         return self
@@ -60,6 +99,28 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        if self._bar is not None and self._shows:
+            try:
+                self._bar.close()
+            except (OSError, ValueError):
+                self._shows = False
+
+
+@cache
+def _tqdm() -> Any:  # noqa: ANN401 - tqdm has no types
+    with warnings.catch_warnings():
+        # In notebooks it says that it is experimental, or that there are no widgets.
+        warnings.simplefilter("ignore")
+        from tqdm.autonotebook import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        monitor_interval = 0  # no thread that wakes up to look after bars
+
+    def renew_lock() -> None:
+        # Its own is a semaphore of the system's; and a child must not wait for a parent's thread.
+        Bar.set_lock(RLock())
+
+    renew_lock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=renew_lock)
+    return Bar
