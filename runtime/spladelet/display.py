@@ -1,16 +1,42 @@
-"""How results look to people: bars for weights, one line a hit."""
+"""How results look to people: bars for weights, one line a hit.
+
+What others wrote goes into a line through `plain`, cut to what can be looked at.
+"""
 
 import json
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from spladelet.explain import Explanation, TermScore
-from spladelet.hits import Hit
+from spladelet.plain import clean, field, to_json
 
 _BAR_WIDTH = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+_WIDEST_COLUMN = 40  # what is longer moves its own row only
+
+
+class Found(Protocol):
+    """A hit of an index, or of an engine."""
+
+    @property
+    def id(self) -> str:
+        """The document's id."""
+
+    @property
+    def score(self) -> float:
+        """Its score."""
+
+    @property
+    def title(self) -> str:
+        """Its title; may be empty."""
+
+    @property
+    def text(self) -> str:
+        """Its text."""
 
 
 def bars(weights: Mapping[str, float], notes: Mapping[str, str], top: int) -> str:
@@ -18,11 +44,12 @@ def bars(weights: Mapping[str, float], notes: Mapping[str, str], top: int) -> st
     if not weights:
         return "no terms: the text is empty to the model"
     shown = list(weights.items())[:top]
-    width = max(len(term) for term, _ in shown)
+    names = [field(term) for term, _ in shown]
+    width = _width(names)
     heaviest = shown[0][1]
     lines = [
-        f"{term:<{width}}  {bar(weight / heaviest)}  {weight:5.2f}  {notes.get(term, '')}".rstrip()
-        for term, weight in shown
+        f"{name:<{width}}  {bar(weight / heaviest)}  {weight:5.2f}  {notes.get(term, '')}".rstrip()
+        for name, (term, weight) in zip(names, shown, strict=True)
     ]
     if len(weights) > top:
         lines.append(f"… and {len(weights) - top} lighter terms (--top shows more)")
@@ -38,18 +65,19 @@ def bar(share: float) -> str:
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR_WIDTH)
 
 
-def hits(found: Sequence[Hit], which: str = "") -> str:
+def hits(found: Sequence[Found], which: str = "") -> str:
     """Draw hits, one a line, cut to the terminal's width; `which` documents were looked at."""
     if not found:
         return f"no document {which}shares a term with the query"
-    width = max(len(hit.id) for hit in found)
+    width = _width([field(hit.id) for hit in found])
     return "\n".join(_hit(hit, width) for hit in found)
 
 
 def snippet(title: str, text: str, width: int) -> str:
-    """Return title and text on one line of at most `width` characters."""
-    line = " ".join((f"{title}: {text}" if title else text).split())
+    """Return title and text on one line of at most `width` characters, however long they are."""
     width = max(width, 20)
+    start = _start(text, width)
+    line = clean(f"{_start(title, width)}: {start}".rstrip() if title else start)
     short = textwrap.shorten(line, width, placeholder=" …")
     # Writing without spaces is cut anywhere, for whole words would leave little of it.
     return short if len(short) >= min(len(line), width // 2) else line[: width - 2] + " …"
@@ -60,7 +88,7 @@ def explanation(result: Explanation, top: int) -> str:
     if not result.words:
         return "score 0: the texts share no term"
     shown = result.words[:top]
-    width = max(len(word.term) for word in shown)
+    width = _width([field(word.term) for word in shown])
     lines = [
         f"score {result.score:.2f} from {len(result.terms)} shared terms, "
         f"{result.added_share:.0%} of it by terms that the model added",
@@ -84,19 +112,21 @@ def origin(word: TermScore) -> str:
 
 def matched(words: Iterable[TermScore], top: int) -> str:
     """Name the words that make most of a score, and whose they are, on one line."""
-    return ", ".join(f"{word.term} {word.score:.2f} ({_owner(word)})" for word in list(words)[:top])
+    return ", ".join(
+        f"{field(word.term)} {word.score:.2f} ({_owner(word)})" for word in list(words)[:top]
+    )
 
 
 def table(rows: Iterable[tuple[str, object]]) -> str:
     """Draw names and values in two columns; values that are None are left out."""
     kept = [(name, value) for name, value in rows if value is not None]
     width = max(len(name) for name, _ in kept)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in kept)
+    return "\n".join(f"{name:<{width}}  {clean(str(value))}" for name, value in kept)
 
 
 def as_json(value: object) -> str:
     """Return a value as JSON, in letters that standard output can print."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = to_json(value)
     return text if can_print(text) else json.dumps(value)
 
 
@@ -105,15 +135,34 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
-def _hit(hit: Hit, width: int) -> str:
-    head = f"{hit.score:6.2f}  {hit.id:<{width}}  "
+def _width(names: Iterable[str]) -> int:
+    return min(max(map(len, names)), _WIDEST_COLUMN)
+
+
+def _start(text: str, width: int) -> str:
+    r"""Return the start of a text, its words with single spaces between, past `width` if it is.
+
+    >>> _start("  a  cat\npurrs and purrs", 8)
+    'a cat purrs'
+    """
+    words, length = [], 0
+    for match in re.finditer(rf"\S{{1,{width + 1}}}", text):
+        words.append(match[0])
+        length += len(match[0]) + 1
+        if length > width + 1:
+            break
+    return " ".join(words)
+
+
+def _hit(hit: Found, width: int) -> str:
+    head = f"{hit.score:6.2f}  {field(hit.id):<{width}}  "
     return head + snippet(hit.title, hit.text, terminal_width() - len(head))
 
 
 def _word(word: TermScore, width: int, largest: float) -> str:
     product = f"{word.query_weight:.2f} x {word.document_weight:.2f}"
     return (
-        f"{word.term:<{width}}  {bar(word.score / largest)}  {word.score:5.2f}"
+        f"{field(word.term):<{width}}  {bar(word.score / largest)}  {word.score:5.2f}"
         f"  {product:<13} {origin(word)}"
     )
 

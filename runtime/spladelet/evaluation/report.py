@@ -14,10 +14,12 @@ from spladelet.encoder import Encoder
 from spladelet.evaluation import plots, tables
 from spladelet.evaluation.examples import Example, wins_and_losses
 from spladelet.evaluation.experiment import Outcome
+from spladelet.plain import clean, field
 
 _TERMS = 14
 _WORDS = 6
 _SNIPPET = 260
+_QUERY = 1000
 
 
 def write_report(
@@ -47,7 +49,7 @@ def write_report(
     )
     source = (files("spladelet") / "evaluation" / "report.html").read_text(encoding="utf-8")
     page = environment.from_string(source).render(
-        name=name or encoder.description.name,
+        name=clean(name or encoder.description.name),
         fingerprint=encoder.fingerprint[:16],
         version=__version__,
         sections=[_section(outcome, encoder, examples) for outcome in outcomes],
@@ -75,7 +77,7 @@ def _section(outcome: Outcome, encoder: Encoder, examples: int) -> Mapping[str, 
     collection, measures = outcome.collection, list(outcome.model.values)
     wins, losses = wins_and_losses(encoder, outcome, examples)
     return {
-        "label": collection.label,
+        "label": clean(collection.label),
         "documents": len(collection.documents),
         "queries": len(collection.queries),
         "measure": tables.measure_name(measures[0]),
@@ -91,7 +93,7 @@ def _section(outcome: Outcome, encoder: Encoder, examples: int) -> Mapping[str, 
         ],
         "published": tables.published_for(collection.label, measures[0], collection.split),
         "active_dims": outcome.active_dims,
-        "notes": outcome.notes,
+        "notes": [clean(note) for note in outcome.notes],
         "measures_plot": plots.measures_plot(outcome),
         "differences_plot": plots.differences_plot(outcome) if outcome.baseline else "",
         "recall_plot": plots.recall_plot(outcome),
@@ -110,8 +112,8 @@ def _section(outcome: Outcome, encoder: Encoder, examples: int) -> Mapping[str, 
 def _example(example: Example) -> Mapping[str, Any]:
     heaviest = max((term.weight for term in example.terms), default=1.0)
     return {
-        "query": example.query,
-        "id": example.query_id,
+        "query": field(example.query, _QUERY),
+        "id": field(example.query_id),
         "ours": example.ours,
         "theirs": example.theirs,
         "terms": [
@@ -134,4 +136,4 @@ def _example(example: Example) -> Mapping[str, Any]:
 def _document(document: Any) -> Mapping[str, str] | None:  # noqa: ANN401
     if document is None:
         return None
-    return {"id": document.id, "text": snippet(document.title, document.text, _SNIPPET)}
+    return {"id": field(document.id), "text": snippet(document.title, document.text, _SNIPPET)}

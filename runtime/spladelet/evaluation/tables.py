@@ -7,6 +7,7 @@ from importlib.resources import files
 
 from spladelet.evaluation.experiment import Outcome, System
 from spladelet.evaluation.measures import Comparison
+from spladelet.plain import clean
 
 # The sets of BEIR that anybody may download, which most papers take the mean of.
 BEIR_13 = (
@@ -196,7 +197,7 @@ def _outcome_markdown(outcome: Outcome) -> str:
         rows.append(row + ([against(system.comparison)] if outcome.baseline else []))
     dims = outcome.active_dims
     lines = [
-        f"**{collection.label}**: {len(collection.documents)} documents, "
+        f"**{clean(collection.label)}**: {len(collection.documents)} documents, "
         f"{len(collection.queries)} queries; active dims {dims['query']:.0f} a query, "
         f"{dims['document']:.0f} a document",
         "",
@@ -205,7 +206,7 @@ def _outcome_markdown(outcome: Outcome) -> str:
     figures = published_for(collection.label, measures[0], collection.split)
     if figures:
         lines += ["", f"Published {first}: {_listed(figures)}."]
-    lines += [f"\nNote: {note}." for note in outcome.notes]
+    lines += [f"\nNote: {clean(note)}." for note in outcome.notes]
     return "\n".join(lines)
 
 
@@ -215,7 +216,7 @@ def _listed(figures: Mapping[str, float]) -> str:
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Draw a Markdown table whose columns line up in a terminal too."""
-    cells = [list(header), *(list(row) for row in rows)]
+    cells = [[_cell(text) for text in row] for row in (header, *rows)]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(header))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [_pad(cells[0], widths), rule, *(_pad(row, widths) for row in cells[1:])]
@@ -223,11 +224,15 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _pad(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    escaped = [cell.replace("|", "\\|") for cell in row]
     return [
         cell.ljust(width) if i == 0 or len(cell) > 12 else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(escaped, widths, strict=True))
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
+
+
+def _cell(text: str) -> str:
+    """Return a text that is one cell, whatever it holds."""
+    return clean(text).replace("|", "\\|")
 
 
 def _p(value: float) -> str:
