@@ -1,16 +1,17 @@
 """The command `spladelet-export`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spladelet import console
 from spladelet.bundle import ACTIVATIONS, POOLINGS, Description, Semantics
+from spladelet.console import Parser
 from spladelet.documents import read_documents
-from spladelet.errors import SpladeletError
+from spladelet.plain import clean, clean_json, to_json
 from spladelet_export.errors import CheckpointError, door, require
 from spladelet_export.recipes import find_recipe, recipes
 
@@ -22,21 +23,20 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    return console.run(lambda: console.show(_run(words)))
+
+
+def _run(words: list[str]) -> str:
+    """Run the command; returns what is to be printed."""
     fuses = words[:1] == ["fuse"]
     options = _fuse_parser().parse_args(words[1:]) if fuses else _parser(words).parse_args(words)
-    try:
-        if not fuses and options.list:
-            print(_listed(as_json=options.json))
-            return 0
-        with door("the export failed"):
-            description = _fuse(options) if fuses else _export(options)
-        print(description.to_json() if options.json else _summary(description, options.output))
-    except SpladeletError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    if not fuses and options.list:
+        return _listed(as_json=options.json)
+    with door("the export failed"):
+        description = _fuse(options) if fuses else _export(options)
+    if options.json:
+        return clean_json(description.to_json())
+    return _summary(description, options.output)
 
 
 def _export(options: argparse.Namespace) -> Description:
@@ -90,7 +90,7 @@ def _fuse(options: argparse.Namespace) -> Description:
 
 
 def _report(step: str) -> None:
-    print(f"{step} …", file=sys.stderr)
+    console.tell(f"{step} …")
 
 
 def _texts(path: Path | None) -> list[str]:
@@ -116,7 +116,7 @@ def _listed(*, as_json: bool) -> str:
     """Draw the recipes, one a line."""
     known = recipes()
     if as_json:
-        return json.dumps([asdict(recipe) for recipe in known], ensure_ascii=False)
+        return to_json([asdict(recipe) for recipe in known])
     width = max(len(recipe.source) for recipe in known)
     lines = []
     for recipe in known:
@@ -140,8 +140,9 @@ def _summary(description: Description, output: Path) -> str:
     figures, quantization = description.fidelity, description.quantization
     size = sum(entry.size for entry in description.files.values()) / 1e6
     lines = [
-        f"{output}: {description.name}, {size:.1f} MB, {description.vocab_size} terms, "
-        f"{description.document.pooling} pooling, {description.document.activation}",
+        f"{clean(str(output))}: {clean(description.name)}, {size:.1f} MB, "
+        f"{description.vocab_size} terms, {description.document.pooling} pooling, "
+        f"{description.document.activation}",
         f"float32 against {figures['reference']} on {figures['texts']} texts: largest difference "
         f"{figures['max_abs_difference']:.1e}, {figures['flipped_above_tolerance']} terms "
         f"on one side only, top-10 terms {figures['top_overlap']:.1%} the same, "
@@ -158,7 +159,7 @@ def _summary(description: Description, output: Path) -> str:
 
 
 def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="spladelet-export",
         description="Export a SPLADE checkpoint to a bundle that runs without torch.",
         epilog="spladelet-export fuse --help: the same for a logits graph, without torch.",
@@ -199,7 +200,7 @@ def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
 
 
 def _fuse_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="spladelet-export fuse",
         description="Make a bundle of a logits graph (ONNX) that is exported already.",
     )

@@ -1,64 +1,174 @@
-"""The commands that change an index in place, add, delete and compact, and import."""
+"""The commands that make an index and change it: index, import, add, delete and compact."""
 
 import argparse
 import json
-import sys
+import math
+import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from spladelet.documents import Document, read_documents
-from spladelet.encoder import Encoder
-from spladelet.errors import InputError
+from spladelet.console import standard_input
+from spladelet.documents import Document, read_documents, read_lines
+from spladelet.encoder import TEXTS_PER_WINDOW, Encoder
+from spladelet.errors import IndexStoreError, InputError
 from spladelet.exchange import read_vectors
 from spladelet.index import Index
+from spladelet.options import load_encoder, readable, whole
+from spladelet.plain import clean
+from spladelet.progress import Progress
 from spladelet.segment import KINDS
+from spladelet.store import is_index
 from spladelet.vector import SparseVectors
 from spladelet.writer import IndexWriter
 
 FILE_HELP = (
     'JSONL ({"id", "title", "text"}) or one document a line; may be .gz; - for standard input'
 )
-_BATCH = 4096  # documents that are encoded before they are written
+_LONG_TEXTS = ("cut", "merge", "split")
 _PASSAGES = 32  # of one document that are looked for together
 _OVERLAP = 32  # tokens that neighbouring windows of a long text share
 
 
-def encode(
-    encoder: Encoder, documents: list[Document], options: argparse.Namespace
-) -> tuple[SparseVectors, list[Document]]:
-    """Encode documents as the options say; returns what is to be indexed."""
-    if options.long_texts == "split":
-        documents = [passage for d in documents for passage in encoder.split(d, overlap=_OVERLAP)]
-    vectors = encoder.encode_documents(
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How documents become vectors; an index keeps it for those that are added later.
+
+    Attributes:
+        long_texts: What becomes of texts that are longer than the model reads: cut, merge, split.
+        max_active_dims: How many terms are kept of each; None for all.
+        min_weight: What a kept term weighs at least.
+    """
+
+    long_texts: str = "cut"
+    max_active_dims: int | None = None
+    min_weight: float = 0.0
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> "Encoding":
+        """Return what the options of `index` or `search` say."""
+        return cls(options.long_texts, options.max_active_dims, options.min_weight)
+
+    @classmethod
+    def as_before(cls, index: Index, options: argparse.Namespace) -> "Encoding":
+        """Return how an index was made; of one that does not know, what the options of `add` say.
+
+        Raises:
+            InputError: The options say otherwise than the index, or it says what cannot be.
+        """
+        given = {name: getattr(options, name) for name in asdict(cls())}
+        given = {name: value for name, value in given.items() if value is not None}
+        if not index.encoding:
+            return cls(**given)
+        said: dict[str, Any] = asdict(cls())
+        said |= {name: value for name, value in index.encoding.items() if name in said}
+        known = cls(**said)
+        if not known._is_sound():
+            raise InputError(
+                f"the index says that it was encoded with {dict(index.encoding)!r}, which this "
+                "version does not know. Upgrade with `pip install -U spladelet`."
+            )
+        for name, value in given.items():
+            kept = getattr(known, name)
+            if value != kept:
+                option = "--" + name.replace("_", "-")
+                raise InputError(
+                    f"{option} is {value}, but the index was made with "
+                    f"{'none' if kept is None else kept}. Leave it out, or make another index."
+                )
+        return known
+
+    def encode(
+        self, encoder: Encoder, documents: list[Document], *, progress: bool | None = None
+    ) -> tuple[SparseVectors, list[Document]]:
+        """Encode documents; returns what is to be indexed."""
+        if self.long_texts == "split":
+            documents = [part for d in documents for part in encoder.split(d, overlap=_OVERLAP)]
+        vectors = encoder.encode_documents(
+            documents,
+            max_active_dims=self.max_active_dims,
+            min_weight=self.min_weight,
+            overlap=_OVERLAP if self.long_texts == "merge" else None,
+            progress=progress,
+        )
+        return vectors, documents
+
+    def _is_sound(self) -> bool:
+        return (
+            self.long_texts in _LONG_TEXTS
+            and (self.max_active_dims is None or type(self.max_active_dims) is int)
+            and type(self.min_weight) in (int, float)
+            and math.isfinite(self.min_weight)
+        )
+
+
+def build(encoder: Encoder, source: str | Path, options: argparse.Namespace) -> Index:
+    """Encode and index a file of documents."""
+    read = list(read_documents(standard_input() if str(source) == "-" else source))
+    encoding = Encoding.of(options)
+    vectors, documents = encoding.encode(encoder, read)
+    return Index.build(
+        vectors,
         documents,
-        max_active_dims=options.max_active_dims,
-        min_weight=options.min_weight,
-        overlap=_OVERLAP if options.long_texts == "merge" else None,
+        model_name=encoder.description.name,
+        weights=options.weights,
+        encoding=asdict(encoding),
     )
-    return vectors, documents
+
+
+def run_index(options: argparse.Namespace) -> str:
+    """Encode documents and save an index."""
+    if is_index(Path(options.output)) and not options.replace:
+        raise InputError(
+            f"{options.output} holds {_what_is_there(options.output)}. Add to it with `spladelet "
+            "add`, or have another take its place with --replace."
+        )
+    encoder = load_encoder(options)
+    start = time.perf_counter()
+    index = build(encoder, options.file, options)
+    index.save(options.output)
+    seconds = time.perf_counter() - start
+    if options.json:
+        return json.dumps({"documents": len(index), "postings": index.postings, "seconds": seconds})
+    return (
+        f"{clean(options.output)}: {len(index)} documents, {index.postings} postings, "
+        f"in {seconds:.1f} s"
+    )
 
 
 def run_add(options: argparse.Namespace) -> str:
     """Add a file's documents a batch at a time, so that neither texts nor vectors pile up."""
-    Index.open(options.index)  # a slip in its name makes no new one
-    encoder = Encoder.load(options.model, threads=options.threads)
-    documents = read_documents(sys.stdin if options.file == "-" else options.file)
-    with IndexWriter(options.index) as writer:
-        before = len(writer)
+    # Opened first: a slip in its name makes no new one.
+    encoding = Encoding.as_before(Index.open(options.index), options)
+    encoder = load_encoder(options)
+    documents = read_documents(standard_input() if options.file == "-" else options.file)
+    given = entries = replaced = 0
+    with IndexWriter(options.index) as writer, Progress("adding", None) as bar:
         put = writer.upsert if options.replace else writer.add
         for batch in _batches(documents):
             if options.replace:
-                _delete_passages(writer, batch)
-            put(*encode(encoder, batch, options))
+                replaced += _remove(writer, batch)
+            vectors, parts = encoding.encode(encoder, batch, progress=False)
+            put(vectors, parts)
+            given, entries = given + len(batch), entries + len(parts)
+            bar.advance(len(batch))
         after = len(writer)
-    return _report(options, options.index, {"documents": after, "added": after - before})
+    added = given - replaced
+    if encoding.long_texts == "split" and not options.json:
+        counts = {"passages": after, "documents added": added}  # a short document is one passage
+    else:
+        counts = {"documents": after, "added": added}
+    counts |= {"replaced": replaced} if options.replace else {}
+    counts |= {"new passages": entries} if encoding.long_texts == "split" else {}
+    return _report(options, options.index, counts)
 
 
 def run_delete(options: argparse.Namespace) -> str:
     """Delete documents by their ids, from the command line or standard input."""
     Index.open(options.index)
-    ids = options.id or [line.rstrip("\n") for line in sys.stdin]
+    ids = options.id or [line for _, _, line in read_lines(standard_input())]
     with IndexWriter(options.index) as writer:
         deleted, after = writer.delete(ids), len(writer)
     return _report(options, options.index, {"documents": after, "deleted": deleted})
@@ -81,7 +191,7 @@ def run_import(options: argparse.Namespace) -> str:
     if Path(options.output).exists():
         raise InputError(f"{options.output} exists. Give the name of a new index.")
     known = options.vocab_size is None
-    encoder = Encoder.load(options.model) if known else None
+    encoder = load_encoder(options) if known else None
     term_ids = None
     if encoder is not None and options.names == "terms":
         term_ids = {encoder.term(i): i for i in range(encoder.vocab_size)}
@@ -93,9 +203,13 @@ def run_import(options: argparse.Namespace) -> str:
     )
     texts = None if options.documents is None else read_documents(options.documents)
     name = encoder.description.name if encoder else ""
-    with IndexWriter(options.output, weights=options.weights, model_name=name) as writer:
+    with (
+        IndexWriter(options.output, weights=options.weights, model_name=name) as writer,
+        Progress("importing", None) as bar,
+    ):
         for vectors, documents in batches:
             writer.add(vectors, documents if texts is None else list(islice(texts, len(vectors))))
+            bar.advance(len(vectors))
         if texts is not None and next(texts, None) is not None:
             raise InputError(
                 f"{options.documents} has more documents than the {len(writer)} vectors."
@@ -120,19 +234,30 @@ def add_import(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--vocab-size",
-        type=int,
+        type=whole,
         metavar="N",
         help="of a model that is not here; terms are called by id",
     )
     add_weights(command)
 
 
-def add_long_texts(command: argparse.ArgumentParser) -> None:
+def add_index(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of `spladelet index`."""
+    command.add_argument("file", metavar="FILE", help=FILE_HELP)
+    command.add_argument("-o", "--output", required=True, metavar="FOLDER", help="the index")
+    command.add_argument(
+        "--replace", action="store_true", help="in place of the index that is there"
+    )
+    add_weights(command)
+    add_long_texts(command, "cut")
+
+
+def add_long_texts(command: argparse.ArgumentParser, default: str | None) -> None:
     """Add what becomes of documents that are longer than the model reads."""
     command.add_argument(
         "--long-texts",
-        choices=("cut", "merge", "split"),
-        default="cut",
+        choices=_LONG_TEXTS,
+        default=default,
         help="cut them, merge all of one into one vector, or split it into passages (default: cut)",
     )
 
@@ -154,12 +279,15 @@ def add_add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--replace", action="store_true", help="in place of documents with the same ids"
     )
+    add_long_texts(command, None)
 
 
 def add_delete(command: argparse.ArgumentParser) -> None:
     """Add the arguments of `spladelet delete`."""
     _add_index(command)
-    command.add_argument("id", nargs="*", help="their ids (default: one a line on standard input)")
+    command.add_argument(
+        "id", nargs="*", type=readable, help="their ids (default: one a line on standard input)"
+    )
 
 
 def add_compact(command: argparse.ArgumentParser) -> None:
@@ -171,25 +299,39 @@ def _add_index(command: argparse.ArgumentParser) -> None:
     command.add_argument("index", metavar="INDEX", help="the index")
 
 
-def _delete_passages(writer: IndexWriter, documents: list[Document]) -> None:
-    """Delete the passages into which documents were split before, however many they are now."""
-    for document in documents:
-        start = 0
-        while True:
-            ids = [f"{document.id}#{place}" for place in range(start, start + _PASSAGES)]
-            if writer.delete(ids, where={"document": document.id}) < len(ids):
-                break
-            start += _PASSAGES
-    if documents:  # and those that were whole, if they are split now
-        writer.delete(document.id for document in documents)
+def _remove(writer: IndexWriter, documents: list[Document]) -> int:
+    """Delete documents, whole or in passages as they were before; returns how many were there."""
+    split = {d.id for d in documents if _delete_passages(writer, d.id)}
+    writer.delete(split)  # which may be there whole, too
+    return len(split) + writer.delete(d.id for d in documents if d.id not in split)
+
+
+def _delete_passages(writer: IndexWriter, identity: str) -> int:
+    """Delete the passages into which a document was split, however many; returns how many."""
+    start = deleted = 0
+    while True:
+        ids = [f"{identity}#{place}" for place in range(start, start + _PASSAGES)]
+        found = writer.delete(ids, where={"document": identity})
+        deleted += found
+        if found < len(ids):
+            return deleted
+        start += _PASSAGES
+
+
+def _what_is_there(folder: str) -> str:
+    try:
+        return f"an index of {len(Index.open(folder))} documents"
+    except IndexStoreError:
+        return "an index that cannot be opened"
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    while batch := list(islice(documents, _BATCH)):
+    while batch := list(islice(documents, TEXTS_PER_WINDOW)):
         yield batch
 
 
 def _report(options: argparse.Namespace, index: str, counts: dict[str, int]) -> str:
     if options.json:
         return json.dumps({name.replace(" ", "_"): count for name, count in counts.items()})
-    return f"{index}: " + ", ".join(f"{count} {name}" for name, count in counts.items())
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"{clean(index)}: {told}"

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from spladelet import capacity, display
 from spladelet.bundle import Bundle
+from spladelet.changes import Encoding
 from spladelet.generations import is_index
 from spladelet.index import Index
 from spladelet.models import find_bundle
+from spladelet.plain import clean
 from spladelet.store import verify_index
 
 _UNITS = {"mb": "MB", "ms": "ms"}
@@ -20,7 +22,13 @@ def run_info(options: argparse.Namespace) -> str:
     facts = (
         _index_facts(path) if path and is_index(Path(path)) else _bundle_facts(find_bundle(path))
     )
-    return display.as_json(facts) if options.json else _drawn(facts)
+    if options.json:
+        return display.as_json(facts)
+    said = facts.get("encoding")
+    if isinstance(said, dict):  # what is usual need not be said to people
+        usual = asdict(Encoding())
+        facts["encoding"] = {k: v for k, v in said.items() if usual.get(k) != v}
+    return _drawn(facts)
 
 
 def run_verify(options: argparse.Namespace) -> str:
@@ -38,7 +46,7 @@ def run_verify(options: argparse.Namespace) -> str:
         told: dict[str, object] = {"path": str(path), "files": checked, "intact": True}
         return display.as_json(told | ({"unlisted": [*unlisted]} if unlisted else {}))
     others = f"; not listed, so nothing vouches for them: {', '.join(unlisted)}" if unlisted else ""
-    return f"{path}: {checked} files, all as they should be{others}"
+    return f"{clean(str(path))}: {checked} files, all as they should be{clean(others)}"
 
 
 def _bundle_facts(bundle: Bundle) -> dict[str, object]:
@@ -86,6 +94,7 @@ def _index_facts(path: str) -> dict[str, object]:
         "vocab_size": index.vocab_size,
         "model": index.model_name,
         "fingerprint": index.model,
+        "encoding": dict(index.encoding) or None,
     }
     name = f"at_{capacity.GROWTH}_times"
     if speed is None:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import cast
 
 from spladelet import Encoder, Index, SparseVectors, display, read_documents
-from spladelet.engines.base import Engine, EngineHit, Record, connect, engines
+from spladelet.console import standard_input
+from spladelet.encoder import TEXTS_PER_WINDOW
+from spladelet.engines.base import Engine, Record, connect, engines
 from spladelet.engines.files import convert, format_names, seismic_mapping, write_topics
 from spladelet.engines.payload import DOTS, Dots, TermNames
 from spladelet.engines.simulation import Preview, preview, simulations
@@ -19,17 +20,34 @@ from spladelet.errors import EngineError, InputError, ModelMismatchError
 from spladelet.evaluation.collection import read_collections
 from spladelet.evaluation.grades import Qrels
 from spladelet.generations import is_index
+from spladelet.options import load_encoder, whole
+from spladelet.plain import clean, field, one_line
 
 _SHOWN_FAILURES = 10
 _ALL = "all"
-_WINDOW = 2048  # documents encoded together
 
 
-def run_push(options: argparse.Namespace) -> str:
-    """Send an index to an engine; returns what is to be printed."""
+def run_push(options: argparse.Namespace) -> Iterator[str]:
+    """Send an index, or a file of documents, to an engine; yields what is to be printed.
+
+    Raises:
+        EngineError: Documents were refused; the report comes first.
+    """
     kind = engines()[options.engine]
-    if not is_index(options.index):
-        return _push_documents(options, kind)
+    send = _push_index if is_index(options.index) else _push_documents
+    report, engine = send(options, kind)
+    if options.failures is not None:
+        lines = [json.dumps({"id": i, "reason": why}) for i, why in report.failed.items()]
+        options.failures.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    yield json.dumps(asdict(report)) if options.json else _report(report, engine)
+    if report.failed:
+        raise EngineError(
+            f"{len(report.failed)} of {report.documents} documents were refused; the others are in "
+            f"{options.collection!r}. Mend them and push again."
+        )
+
+
+def _push_index(options: argparse.Namespace, kind: type[Engine]) -> tuple[PushReport, Engine]:
     index = Index.open(options.index)
     names = (
         _names(options, index, options.dots or kind.default_dots) if kind.is_term_keyed else None
@@ -43,24 +61,24 @@ def run_push(options: argparse.Namespace) -> str:
         texts=not options.without_texts,
         journal=None if options.no_journal else journal,
     )
-    return _pushed(options, report, engine)
+    return report, engine
 
 
-def _push_documents(options: argparse.Namespace, kind: type[Engine]) -> str:
+def _push_documents(options: argparse.Namespace, kind: type[Engine]) -> tuple[PushReport, Engine]:
     """Encode a file of documents and send them as they come, however many they are."""
-    encoder = Encoder.load(options.model, threads=options.threads)
+    encoder = load_encoder(options)
     dots = options.dots or kind.default_dots
     names = TermNames(encoder.term, dots) if options.names == "terms" else None
     engine = _connect(options, names if kind.is_term_keyed else None)
 
     def records() -> Iterator[Record]:
-        documents = read_documents(sys.stdin if str(options.index) == "-" else options.index)
-        while window := list(islice(documents, _WINDOW)):
+        documents = read_documents(standard_input() if str(options.index) == "-" else options.index)
+        while window := list(islice(documents, TEXTS_PER_WINDOW)):
             vectors = encoder.encode_documents(window, progress=False)
             yield from map(Record, window, vectors)
 
     report = push(engine, records(), batch_size=options.batch_size, texts=not options.without_texts)
-    return _pushed(options, report, engine)
+    return report, engine
 
 
 def _connect(options: argparse.Namespace, names: TermNames | None) -> Engine:
@@ -76,20 +94,6 @@ def _connect(options: argparse.Namespace, names: TermNames | None) -> Engine:
     return engine
 
 
-def _pushed(options: argparse.Namespace, report: PushReport, engine: Engine) -> str:
-    if options.failures is not None:
-        lines = [json.dumps({"id": i, "reason": why}) for i, why in report.failed.items()]
-        options.failures.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    text = json.dumps(asdict(report)) if options.json else _report(report, engine)
-    if report.failed:
-        print(text)  # noqa: T201 - before the error that ends the command
-        raise EngineError(
-            f"{len(report.failed)} of {report.documents} documents were refused; the others are in "
-            f"{options.collection!r}. Mend them and push again."
-        )
-    return text
-
-
 def search_engine(options: argparse.Namespace, encoder: Encoder) -> Engine:
     """Open the collection that is searched, with the names that it was pushed with."""
     engine = connect(options.engine, str(options.index), url=options.url, ca_certs=options.ca_certs)
@@ -99,16 +103,10 @@ def search_engine(options: argparse.Namespace, encoder: Encoder) -> Engine:
     return engine
 
 
-def hit_line(hit: EngineHit, width: int) -> str:
-    """Draw a hit of an engine on one line."""
-    head = f"{hit.score:6.2f}  {hit.id:<{width}}  "
-    return head + display.snippet(hit.title, hit.text, display.terminal_width() - len(head))
-
-
 def run_preview(options: argparse.Namespace) -> str:
     """Simulate engines on an index and queries; returns what is to be printed."""
     index = Index.open(options.index)
-    encoder = Encoder.load(options.model, threads=options.threads)
+    encoder = load_encoder(options)
     texts, qrels = _queries(options.queries, options.split)
     if not texts:
         raise InputError(f"{options.queries} has no queries. Give a file with one a line.")
@@ -136,7 +134,7 @@ def run_convert(options: argparse.Namespace) -> str:
         body.write_text(json.dumps(seismic_mapping(index.vectors())), encoding="utf-8")
         facts["index_body"] = str(body)
     if options.topics is not None:
-        encoder = Encoder.load(options.model, threads=options.threads)
+        encoder = load_encoder(options)
         asked = list(read_documents(options.topics))
         vectors = encoder.encode_queries(query.text for query in asked)
         target = options.output.with_name(f"{options.output.name}.topics.tsv")
@@ -145,13 +143,14 @@ def run_convert(options: argparse.Namespace) -> str:
         facts["topics"] = str(target)
     if options.json:
         return json.dumps(facts)
-    lines = [f"{options.output}: {count} documents for {options.format}"]
+    lines = [f"{clean(str(options.output))}: {count} documents for {options.format}"]
     if "index_body" in facts:
-        lines.append(f"{facts['index_body']}: the body that makes the index")
+        lines.append(f"{clean(str(facts['index_body']))}: the body that makes the index")
     if "topics" in facts:
         left_out = facts["queries_without_terms"]
         lines.append(
-            f"{facts['topics']}: {len(asked)} queries, without terms: {left_out or 'none'}"
+            f"{clean(str(facts['topics']))}: {len(asked)} queries, without terms: "
+            f"{clean(str(left_out or 'none'))}"
         )
     return "\n".join(lines)
 
@@ -168,7 +167,7 @@ def add_push(command: argparse.ArgumentParser) -> None:
     add_address(command)
     _add_names(command)
     command.add_argument(
-        "--batch-size", type=int, default=500, metavar="N", help="documents a request (500)"
+        "--batch-size", type=whole, default=500, metavar="N", help="documents a request (500)"
     )
     command.add_argument("--without-texts", action="store_true", help="send ids and vectors only")
     command.add_argument(
@@ -191,7 +190,7 @@ def add_preview(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "queries", metavar="QUERIES", help="a file of queries, or a collection with judgements"
     )
-    command.add_argument("-k", type=int, default=10, help="hits compared (default: 10)")
+    command.add_argument("-k", type=whole, default=10, help="hits compared (default: 10)")
     command.add_argument("--split", default="test", help="which judgements (default: test)")
 
 
@@ -226,7 +225,7 @@ def _add_names(command: argparse.ArgumentParser) -> None:
 def _names(options: argparse.Namespace, index: Index, dots: Dots) -> TermNames:
     if options.names == "ids":
         return TermNames()
-    encoder = Encoder.load(options.model, threads=options.threads)
+    encoder = load_encoder(options)
     if index.model and encoder.fingerprint != index.model:
         raise ModelMismatchError(
             f"{options.index} was encoded by model {index.model[:12]}, this one is "
@@ -247,7 +246,7 @@ def _queries(source: str, split: str) -> tuple[list[str], Qrels | None]:
 
 def _report(report: PushReport, engine: Engine) -> str:
     lines = [
-        f"{engine.collection} in {engine.name}: {report.documents - len(report.failed)} of "
+        f"{clean(engine.collection)} in {engine.name}: {report.documents - len(report.failed)} of "
         f"{report.documents} documents"
         + (f", {report.sent} sent now" if report.sent < report.documents else "")
     ]
@@ -256,7 +255,7 @@ def _report(report: PushReport, engine: Engine) -> str:
     if report.without_terms:
         lines.append(f"{report.without_terms} have no terms, so nothing finds them")
     shown = list(report.failed.items())[:_SHOWN_FAILURES]
-    lines += [f"  refused: {identity}: {reason}" for identity, reason in shown]
+    lines += [f"  refused: {field(identity)}: {one_line(reason)}" for identity, reason in shown]
     if len(report.failed) > len(shown):
         lines.append(f"  … and {len(report.failed) - len(shown)} more (--failures FILE has all)")
     return "\n".join(lines)

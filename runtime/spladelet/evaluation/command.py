@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from spladelet import Encoder
 from spladelet.errors import InputError, RunError
 from spladelet.evaluation.cache import VectorCache, default_folder
 from spladelet.evaluation.collection import Collection, read_collections
@@ -23,6 +22,8 @@ from spladelet.evaluation.measures import MEASURES
 from spladelet.evaluation.report import write_report
 from spladelet.evaluation.runs import Run, check_ids, read_run, write_run
 from spladelet.evaluation.tables import to_dict, to_markdown
+from spladelet.options import finite, load_encoder, whole
+from spladelet.plain import clean
 
 
 def run_evaluate(options: argparse.Namespace) -> str:
@@ -35,7 +36,7 @@ def run_evaluate(options: argparse.Namespace) -> str:
         keep_same_ids=options.keep_same_ids,
         measures=options.measure or MEASURES,
     )
-    encoder = Encoder.load(options.model, threads=options.threads)
+    encoder = load_encoder(options)
     name = encoder.description.name
     vectors = VectorCache(
         encoder,
@@ -55,7 +56,7 @@ def run_evaluate(options: argparse.Namespace) -> str:
     if options.json:
         return json.dumps(to_dict(outcomes, per_query=options.per_query))
     text = to_markdown(outcomes)
-    return text if options.report is None else f"{text}\n\nReport: {options.report}"
+    return text if options.report is None else f"{text}\n\nReport: {clean(str(options.report))}"
 
 
 def _experiments(
@@ -93,7 +94,8 @@ def run_fuse(options: argparse.Namespace) -> str:
     facts = {"output": str(options.output), "runs": len(runs), "queries": len(fused)}
     if options.json:
         return json.dumps(facts)
-    return f"{options.output}: {len(fused)} queries, {len(runs)} runs fused by {options.method}"
+    output = clean(str(options.output))
+    return f"{output}: {len(fused)} queries, {len(runs)} runs fused by {options.method}"
 
 
 def add_evaluate(command: argparse.ArgumentParser) -> None:
@@ -124,7 +126,7 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--share",
-        type=float,
+        type=finite,
         default=0.5,
         metavar="S",
         help="the model's weight in a fusion, 0 to 1 (default: 0.5)",
@@ -137,7 +139,7 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
         help=f"by ir_measures' name, may be repeated (default: {' '.join(MEASURES)})",
     )
     command.add_argument(
-        "--depth", type=int, default=1000, metavar="N", help="documents a query (default: 1000)"
+        "--depth", type=whole, default=1000, metavar="N", help="documents a query (default: 1000)"
     )
     command.add_argument(
         "--keep-same-ids",
@@ -166,7 +168,7 @@ def add_fuse(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--output", required=True, type=Path, metavar="FILE")
     command.add_argument("--method", choices=FUSIONS, default="rrf", help="default: rrf")
     command.add_argument(
-        "--weight", type=float, action="append", metavar="W", help="one a run, in their order"
+        "--weight", type=finite, action="append", metavar="W", help="one a run, in their order"
     )
 
 

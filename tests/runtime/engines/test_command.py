@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spladelet import Encoder, Index, read_documents
+from spladelet import Document, Encoder, Index, read_documents
 from spladelet.cli import main
 
 
@@ -92,6 +92,26 @@ def test_refused_documents_end_in_status_1_and_are_listed(
     assert "1 of 3 documents were refused" in err
     failed = json.loads((tmp_path / "failed.jsonl").read_text())
     assert failed == {"id": "brake", "reason": "document_parsing_exception: no place"}
+
+
+def test_a_refusal_is_shown_and_not_obeyed(
+    capsys, monkeypatch, tmp_path, encoder, elasticsearch_server
+):
+    from runtime.engines.servers import Refused
+
+    def refuse(identity, source):
+        raise Refused(400, "no\x1b[2J", "for\nged: \x9b2J")
+
+    monkeypatch.chdir(tmp_path)
+    elasticsearch_server.check_document = refuse
+    documents = [Document("a\x1b\nb", "the cat")]
+    Index.build(encoder.encode_documents(documents), documents).save("index")
+    status, out, _ = run(
+        capsys, "push", "elasticsearch", "index", "--collection", "x",
+        "--url", elasticsearch_server.url,
+    )  # fmt: skip
+    assert status == 1
+    assert r"refused: a\x1b\nb: no\x1b[2J: for ged: \x9b2J" in out
 
 
 def test_replace_deletes_what_was_there(capsys, monkeypatch, tmp_path, index_folder, qdrant_server):
