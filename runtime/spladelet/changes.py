@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -52,31 +52,31 @@ class Encoding:
         return cls(options.long_texts, options.max_active_dims, options.min_weight)
 
     @classmethod
-    def as_before(cls, index: Index, options: argparse.Namespace) -> "Encoding":
-        """Return how an index was made; of one that does not know, what the options of `add` say.
+    def as_before(cls, kept: Mapping[str, object], options: argparse.Namespace) -> "Encoding":
+        """Return what an index keeps of how it was made; if nothing, what the options of `add` say.
 
         Raises:
             InputError: The options say otherwise than the index, or it says what cannot be.
         """
         given = {name: getattr(options, name) for name in asdict(cls())}
         given = {name: value for name, value in given.items() if value is not None}
-        if not index.encoding:
+        if not kept:
             return cls(**given)
         said: dict[str, Any] = asdict(cls())
-        said |= {name: value for name, value in index.encoding.items() if name in said}
+        said |= {name: value for name, value in kept.items() if name in said}
         known = cls(**said)
         if not known._is_sound():
             raise InputError(
-                f"the index says that it was encoded with {dict(index.encoding)!r}, which this "
+                f"the index says that it was encoded with {dict(kept)!r}, which this "
                 "version does not know. Upgrade with `pip install -U spladelet`."
             )
         for name, value in given.items():
-            kept = getattr(known, name)
-            if value != kept:
+            before = getattr(known, name)
+            if value != before:
                 option = "--" + name.replace("_", "-")
                 raise InputError(
                     f"{option} is {value}, but the index was made with "
-                    f"{'none' if kept is None else kept}. Leave it out, or make another index."
+                    f"{'none' if before is None else before}. Leave it out, or make another index."
                 )
         return known
 
@@ -140,12 +140,12 @@ def run_index(options: argparse.Namespace) -> str:
 
 def run_add(options: argparse.Namespace) -> str:
     """Add a file's documents a batch at a time, so that neither texts nor vectors pile up."""
-    # Opened first: a slip in its name makes no new one.
-    encoding = Encoding.as_before(Index.open(options.index), options)
+    Index.open(options.index)  # a slip in its name makes no new one
     encoder = load_encoder(options)
     documents = read_documents(standard_input() if options.file == "-" else options.file)
     given = entries = replaced = 0
     with IndexWriter(options.index) as writer, Progress("adding", None) as bar:
+        encoding = Encoding.as_before(writer.encoding, options)
         put = writer.upsert if options.replace else writer.add
         for batch in _batches(documents):
             if options.replace:

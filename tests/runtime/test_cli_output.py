@@ -20,6 +20,7 @@ from spladelet.cli import main
 WORST = CONTROLS.replace("\0", "")  # which names of fields cannot have
 NASTY = st.text(st.sampled_from(f"{WORST}ab "), min_size=1, max_size=12)
 NASTY_NAMES = st.text(st.sampled_from("\x07\n\x1b\x9b\u202eab"), min_size=1, max_size=12)
+posix = pytest.mark.skipif(os.name == "nt", reason="shells, and names of files, of POSIX")
 FEW = settings(
     max_examples=25 if os.environ.get("SPLADELET_THOROUGH") else 1,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -43,6 +44,7 @@ def run(*arguments, stdin=""):
     return status, out.getvalue()
 
 
+@posix
 @FEW
 @given(NASTY, NASTY, NASTY, NASTY_NAMES)
 @example(WORST, WORST, WORST, "\x1b[2J\n\x9b\u202e")
@@ -73,6 +75,7 @@ def test_commands_on_an_index(encoder, identity, title, other, name):
         assert run("compact", index)[1].count("\n") == 1
 
 
+@posix
 @FEW
 @given(NASTY, NASTY, NASTY_NAMES)
 @example(WORST, WORST, "\x1b[2J\n\x9b\u202e")
@@ -97,6 +100,7 @@ def test_commands_on_texts(identity, text, name):
     run("demo", "--nothing", text)
 
 
+@posix
 def test_tables_and_reports_have_the_rows_that_are_theirs(tmp_path, monkeypatch):
     pytest.importorskip("ir_measures", reason="needs the extra `evaluate`")
     from runtime.evaluation.small_collection import write_collection
@@ -124,9 +128,6 @@ def test_tables_and_reports_have_the_rows_that_are_theirs(tmp_path, monkeypatch)
     assert "<b>$" not in page
 
 
-posix = pytest.mark.skipif(os.name == "nt", reason="shells and bytes of POSIX")
-
-
 @posix
 @pytest.mark.parametrize(
     "arguments",
@@ -136,7 +137,7 @@ def test_bytes_that_are_no_text_are_wrong_usage(arguments):
     assert run(*[os.fsdecode(argument) for argument in arguments])[0] == 2
 
 
-@posix
+@pytest.mark.skipif(sys.platform != "linux", reason="names elsewhere are Unicode")
 def test_a_path_may_be_any_bytes(tmp_path):
     file = os.fsdecode(os.fsencode(tmp_path) + b"/\xfc")
     Path(file).write_text("the cat\n")
