@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         options = _parser().parse_args(arguments)
-        with showing(options.progress):
+        with showing(options.progress, options.command):
             result = options.run(options)
             for text in [result] if isinstance(result, str) else result:
                 console.show(text)
@@ -378,7 +378,12 @@ def _add_checks(commands: _Commands) -> None:
 def _command(commands: _Commands, name: str, run: _Command, text: str) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text.capitalize() + ".")
     command.set_defaults(
-        run=run, max_active_dims=None, min_weight=0.0, weights=KINDS[0], long_texts="cut"
+        run=run,
+        command=name,
+        max_active_dims=None,
+        min_weight=0.0,
+        weights=KINDS[0],
+        long_texts="cut",
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     add_progress(command)

@@ -9,10 +9,10 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
-from threading import RLock
+from threading import Event, RLock, Thread
 from types import TracebackType
 from typing import Any
 
@@ -24,13 +24,22 @@ _SECONDS_BETWEEN_LINES = 30.0
 _shown: ContextVar[bool | None] = ContextVar("shown", default=None)
 
 
+_last_line = [0.0]  # when the last one was written
+
+
 @contextmanager
-def showing(show: bool | None) -> Iterator[None]:  # noqa: FBT001
-    """Say whether progress is shown where nothing else is said; None means as `Progress` does."""
-    token = _shown.set(show)
+def showing(show: bool | None, label: str) -> Iterator[None]:  # noqa: FBT001
+    """Say whether progress is shown where nothing else is said; None means as `Progress` does.
+
+    What cannot be counted, or takes its time before it is, has a line now and then, too.
+    """
+    token, ended = _shown.set(show), Event()
+    if show is not False and not _has_terminal():
+        Thread(None, _say_it_goes_on, "progress", (label, ended), daemon=True).start()
     try:
         yield
     finally:
+        ended.set()
         _shown.reset(token)
 
 
@@ -49,8 +58,8 @@ class Progress:
         self._label, self._total, self._done = label, total, 0
         self._bar: Any = None
         self._start = time.monotonic()
-        self._shows = show is not False and sys.stderr is not None and not sys.stderr.closed
-        self._is_bar = self._shows and (show or sys.stderr.isatty())
+        self._shows = show is not False
+        self._is_bar = self._shows and (show or _has_terminal())
         pause = _SECONDS_BEFORE_A_BAR if self._is_bar else _SECONDS_BETWEEN_LINES
         self._next = self._start + pause
 
@@ -60,7 +69,8 @@ class Progress:
         if self._shows and time.monotonic() >= self._next:
             try:
                 self._draw()
-            except (OSError, ValueError, ImportError):  # full or closed: the work goes on
+            except (OSError, ValueError, AttributeError, ImportError):
+                # Standard error is full, closed or not there: the work goes on.
                 self._shows = False
 
     def _draw(self) -> None:
@@ -70,6 +80,7 @@ class Progress:
             return
         now = time.monotonic()
         self._next = now + _SECONDS_BETWEEN_LINES
+        _last_line[0] = now
         line = _tqdm().format_meter(
             self._done, self._total, now - self._start, ncols=0, prefix=field(self._label), unit=""
         )
@@ -104,6 +115,20 @@ class Progress:
                 self._bar.close()
             except (OSError, ValueError):
                 self._shows = False
+
+
+def _has_terminal() -> bool:
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+def _say_it_goes_on(label: str, ended: Event) -> None:
+    start = time.monotonic()
+    with suppress(OSError, ValueError, AttributeError):
+        while not ended.wait(_SECONDS_BETWEEN_LINES):
+            now = time.monotonic()
+            if now - _last_line[0] >= _SECONDS_BETWEEN_LINES:
+                sys.stderr.write(f"{label}: at work for {(now - start) / 60:.1f} min\n")
+                sys.stderr.flush()
 
 
 @cache

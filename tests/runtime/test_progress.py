@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 
 import pytest
 
@@ -68,10 +69,10 @@ def test_a_label_is_shown_and_not_obeyed(work):
 def test_it_is_shown_or_not_as_was_said(work):
     assert work(Terminal(), show=False) == ""
     assert "|" in work(io.StringIO(), show=True)
-    with showing(False):
+    with showing(False, "x"):
         assert work(Terminal()) == work(io.StringIO()) == ""
         assert work(io.StringIO(), show=True) != ""
-    with showing(True):
+    with showing(True, "x"):
         assert "|" in work(io.StringIO())
         assert work(Terminal(), show=False) == ""
     assert "|" not in work(io.StringIO())
@@ -110,9 +111,36 @@ def test_tqdm_is_not_loaded_until_something_is_shown(run_python):
 
 @pytest.mark.usefixtures("at_once")
 def test_a_bar_has_no_thread_of_its_own(work):
-    import threading
-
-    before = threading.active_count()
+    before = threading.enumerate()
     work(Terminal())
 
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= set(before)
+
+
+def test_what_is_not_counted_says_now_and_then_that_it_goes_on(monkeypatch):
+    lines = Lines()
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.01)
+    monkeypatch.setattr(sys, "stderr", lines)
+    with showing(None, "compact"):
+        assert lines.written.wait(20)
+    for thread in threads():
+        thread.join()
+    for show, stream in ((False, Lines()), (None, Terminal())):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with showing(show, "compact"):
+            assert threads() == []
+
+    assert lines.getvalue().startswith("compact: at work for 0.0 min\n")
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "progress"]
+
+
+class Lines(io.StringIO):
+    def __init__(self):
+        super().__init__()
+        self.written = threading.Event()
+
+    def flush(self):
+        self.written.set()
