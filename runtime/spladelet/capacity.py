@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spladelet.files import MAPPED_FROM
 from spladelet.index import Index
 from spladelet.vector import SparseVector, SparseVectors
 
@@ -67,16 +68,17 @@ def advice(documents: int, limit: int) -> str:
 
 
 def resident_bytes(folder: Path) -> int | None:
-    """Return how many bytes of a folder's files this process has in memory; None if unknown.
+    """Return how many bytes of an open index's files this process has in memory.
 
-    Only Linux tells.
+    Files that are not mapped were read whole. Of the others only Linux tells: None elsewhere.
     """
     try:
         lines = _MAPS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
     inside = f"{folder.resolve()}/"
-    total, counts = 0, False
+    sizes = (file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    total, counts = sum(size for size in sizes if size < MAPPED_FROM), False
     for line in lines:
         name, _, value = line.partition(":")
         if name == "Rss" and counts:

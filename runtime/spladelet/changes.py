@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from spladelet.console import standard_input
-from spladelet.documents import Document, read_documents, read_lines
+from spladelet.documents import Document, read_documents
 from spladelet.encoder import TEXTS_PER_WINDOW, Encoder
 from spladelet.errors import IndexStoreError, InputError
 from spladelet.exchange import read_vectors
+from spladelet.generations import is_index
 from spladelet.index import Index
 from spladelet.options import load_encoder, readable, whole
 from spladelet.plain import clean
 from spladelet.progress import Progress
 from spladelet.segment import KINDS
-from spladelet.store import is_index
+from spladelet.sources import read_lines
 from spladelet.vector import SparseVectors
 from spladelet.writer import IndexWriter
 

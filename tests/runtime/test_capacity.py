@@ -42,8 +42,8 @@ def test_the_advice_is_to_hand_over_where_growth_would_be_slow():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is resident")
 def test_what_is_resident_grows_with_what_was_read(tmp_path):
-    index_of(50_000).save(tmp_path / "index")
-    index_of(50_000).save(tmp_path / "index-of-another-name")
+    index_of(100_000).save(tmp_path / "index")
+    index_of(100_000).save(tmp_path / "index-of-another-name")
     index = Index.open(tmp_path / "index")
     before = resident_bytes(tmp_path / "index")
     total = index.vectors().weights.nbytes

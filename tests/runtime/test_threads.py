@@ -121,5 +121,7 @@ def test_no_number_of_threads_means_the_processors():
 
 @pytest.mark.parametrize("threads", [0, -1, 2147483648, 10**30, 2.0, True, "2", np.float64(2), [2]])
 def test_what_is_no_number_of_threads_is_refused(threads):
-    with pytest.raises(InputError, match="expected a whole number from 1 to 4096, or None"):
+    with pytest.raises(
+        InputError, match=f"expected a whole number from 1 to {MOST_THREADS}, or None"
+    ):
         thread_count(threads)

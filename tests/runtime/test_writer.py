@@ -512,3 +512,22 @@ read_and_write(sys.argv[1])
     folder.chmod(0o755)
     assert result.stdout.startswith("3\n3\n"), result.stderr
     assert "Choose a folder that you may write to." in result.stdout
+
+
+def test_how_documents_were_encoded_is_kept(tmp_path):
+    said = {"long_texts": "split", "max_active_dims": None, "min_weight": 0.5}
+    Index.build(vectors_of([{1: 1.0}]), ["a"], encoding=said).save(tmp_path / "saved")
+    with IndexWriter(tmp_path / "written", encoding=said) as writer:
+        writer.add(vectors_of([{1: 1.0}]), ["a"])
+    for name in ("saved", "written"):
+        with IndexWriter(tmp_path / name) as writer:
+            writer.add(vectors_of([{2: 1.0}]), ["b"])
+            assert writer.encoding == said
+        assert Index.open(tmp_path / name).encoding == said
+
+
+def test_an_index_of_which_nothing_is_known_says_nothing(tmp_path):
+    Index.build(vectors_of([{1: 1.0}]), ["a"]).save(tmp_path / "index")
+
+    assert Index.open(tmp_path / "index").encoding == {}
+    assert b"encoding" not in (tmp_path / "index" / "generation-1.json").read_bytes()
