@@ -35,7 +35,7 @@ _PACKAGES = [
 
 def machine() -> dict[str, Any]:
     """Say what the figures were measured on."""
-    from spladelet.threads import available_cpus
+    from spladelet.encoder.cpus import available_cpus
 
     return {
         "cpu": _cpu_name(),

@@ -82,12 +82,12 @@ def _measure(
 
 def _lines(documents: list[Document], folder: Path) -> tuple[Get, float, int]:
     """What a segment has: written with the whole index, so only its size and reading count."""
-    from spladelet import store
+    from spladelet.index import segment_files
 
     path = folder / "documents.jsonl"
     start = time.perf_counter()
     with path.open("wb") as file:
-        store.write_documents(file, documents)
+        segment_files.write_documents(file, documents)
     taken = time.perf_counter() - start
     none = SparseVectors(np.zeros(len(documents) + 1, np.int64), *_empty(), 1)
     Index.build(none, documents).save(folder / "index")

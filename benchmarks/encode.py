@@ -141,7 +141,7 @@ def _spladelet(folder: Path, bundle: str) -> tuple[Encode, Encode]:
 def _fastembed(folder: Path, batch_size: int) -> tuple[Encode, Encode]:
     from fastembed import SparseTextEmbedding
 
-    from spladelet.threads import available_cpus
+    from spladelet.encoder.cpus import available_cpus
 
     model = SparseTextEmbedding(
         "prithivida/Splade_PP_en_v1",
@@ -158,7 +158,7 @@ def _sentence_transformers(folder: Path) -> tuple[Encode, Encode]:
     from sentence_transformers import SparseEncoder
     from torch import set_num_threads
 
-    from spladelet.threads import available_cpus
+    from spladelet.encoder.cpus import available_cpus
 
     set_num_threads(available_cpus())
     model = SparseEncoder(str(folder / "checkpoint"), device="cpu", local_files_only=True)
@@ -181,7 +181,7 @@ def _onnx_backend(folder: Path, file: str) -> tuple[Encode, Encode]:
 def _openvino_backend(folder: Path) -> tuple[Encode, Encode]:
     from sentence_transformers import SparseEncoder
 
-    from spladelet.threads import available_cpus
+    from spladelet.encoder.cpus import available_cpus
 
     threads = {"INFERENCE_NUM_THREADS": str(available_cpus())}
     model = SparseEncoder(
@@ -272,7 +272,7 @@ def _random_checkpoint(folder: Path) -> Path:
     import torch
     from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
-    from spladelet.models import find_bundle
+    from spladelet.bundle.find import find_bundle
 
     torch.manual_seed(0)
     config = BertConfig(
@@ -290,9 +290,9 @@ def _random_checkpoint(folder: Path) -> Path:
 
 def _texts(documents: int) -> dict[str, list[str]]:
     """Make texts of fixed length, and a mix, from the sentences of the demo corpus."""
+    from spladelet.bundle.find import find_bundle
     from spladelet.documents import read_documents
-    from spladelet.models import find_bundle
-    from spladelet.tokenizer import Tokenizer
+    from spladelet.encoder.tokenizer import Tokenizer
 
     tokenizer = Tokenizer(find_bundle(None).path("tokenizer.json"), max_length=512)
     corpus = read_documents(str(files("spladelet") / "data" / "demo.jsonl"))

@@ -88,8 +88,11 @@ def test_the_search_above_finds_the_public_names():
     # Else the tests of each name would hold for none.
     names = {name for name, _ in PUBLIC}
 
-    assert {"spladelet.index.Index", "spladelet.index.Index.search"} <= names
-    assert {"spladelet.vector.SparseVectors.active_dims", "spladelet.index.Index.open"} <= names
+    assert {"spladelet.index.index.Index", "spladelet.index.index.Index.search"} <= names
+    assert {
+        "spladelet.vector.SparseVectors.active_dims",
+        "spladelet.index.index.Index.open",
+    } <= names
     assert errors.BundleGraphError in ERRORS
 
 

@@ -27,7 +27,7 @@ _TOLERANCE = {"abs": 0.02, "rel": 0.002}
 
 def run_console(block: str, folder: Path) -> str:
     """Run the commands of a block in a folder and return the block with their true output."""
-    from spladelet.cli import main
+    from spladelet.cli.main import main
 
     lines = []
     for command in re.findall(r"^\$ spladelet (.*)$", block, re.MULTILINE):
@@ -73,7 +73,7 @@ def test_python_in_readme_runs(block: str, workplace: Path, monkeypatch):
 
 
 def test_every_command_is_in_the_readme():
-    from spladelet.cli import _parser
+    from spladelet.cli.main import _parser
 
     usage = _parser().format_help()
     commands = re.findall(r"^    (\w+) ", usage, re.MULTILINE)

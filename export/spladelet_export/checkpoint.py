@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spladelet.bundle import TOKENIZER, Semantics
+from spladelet.bundle.description import TOKENIZER, Semantics
 from spladelet_export.errors import CheckpointError, door, require
 from spladelet_export.families import FAMILIES, Family
 from spladelet_export.files import read_json

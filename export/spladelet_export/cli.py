@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spladelet import console
-from spladelet.bundle import ACTIVATIONS, POOLINGS, Description, Semantics
-from spladelet.console import Parser
+from spladelet.bundle.description import ACTIVATIONS, POOLINGS, Description, Semantics
+from spladelet.cli.console import Parser
 from spladelet.documents import read_documents
-from spladelet.plain import clean, clean_json, to_json
+from spladelet.printable import clean, clean_json, to_json
 from spladelet_export.errors import CheckpointError, door, require
 from spladelet_export.recipes import find_recipe, recipes
 

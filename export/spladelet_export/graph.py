@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
-from spladelet.bundle import Semantics
+from spladelet.bundle.description import Semantics
 from spladelet_export.errors import GraphError
 
 OPSET = 18  # of the operators that are written here

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from spladelet.onnx_runtime import load_onnx_runtime
+from spladelet.encoder.onnx_runtime import load_onnx_runtime
 from spladelet_export.attention import spell_out_attention
 
 

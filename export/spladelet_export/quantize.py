@@ -30,7 +30,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from spladelet.onnx_runtime import load_onnx_runtime
+from spladelet.encoder.onnx_runtime import load_onnx_runtime
 from spladelet_export.errors import GraphError
 from spladelet_export.graph import HIDDEN, POOLED, is_tied, used_names
 

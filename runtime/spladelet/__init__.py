@@ -12,24 +12,26 @@ from spladelet.errors import SpladeletError
 from spladelet.vector import SparseVector, SparseVectors
 
 if TYPE_CHECKING:
+    from spladelet.bundle import Bundle
     from spladelet.documents import Document, read_documents
-    from spladelet.encoder import Encoder
-    from spladelet.exchange import read_vectors
+    from spladelet.encoder import Encoder, LanguageWarning, TruncationWarning
     from spladelet.explain import Explanation
-    from spladelet.hits import Hit
-    from spladelet.index import Index
-    from spladelet.writer import IndexWriter
+    from spladelet.index import Hit, Index, IndexWriter
+    from spladelet.vector_files import read_vectors
 
 __all__ = [
+    "Bundle",
     "Document",
     "Encoder",
     "Explanation",
     "Hit",
     "Index",
     "IndexWriter",
+    "LanguageWarning",
     "SparseVector",
     "SparseVectors",
     "SpladeletError",
+    "TruncationWarning",
     "__version__",
     "errors",
     "read_documents",
@@ -37,14 +39,17 @@ __all__ = [
 ]
 
 _HOME = {
+    "Bundle": "bundle",
     "Document": "documents",
     "Encoder": "encoder",
     "Explanation": "explain",
-    "Hit": "hits",
+    "Hit": "index",
     "Index": "index",
-    "IndexWriter": "writer",
+    "IndexWriter": "index",
+    "LanguageWarning": "encoder",
+    "TruncationWarning": "encoder",
     "read_documents": "documents",
-    "read_vectors": "exchange",
+    "read_vectors": "vector_files",
 }
 
 

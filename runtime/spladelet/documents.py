@@ -16,6 +16,9 @@ from spladelet.records import IDS, TEXTS, TITLE, read_records
 from spladelet.sources import Source, name_of
 from spladelet.text import MAX_ID, as_id, as_text, shown
 
+# What the metadata of a passage have beside those of the document that it was cut from.
+PARENT, PLACE = "document", "passage"
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -135,6 +138,11 @@ def _record_id(record: Mapping[str, Any], number: int) -> str:
             f'{" and ".join(names)} differ ({shown(ids)}). Leave one, and call it "id".'
         )
     return ids[0]
+
+
+def passage_id(identity: str, place: int) -> str:
+    """Return the id of a document's passage by its place, from 0."""
+    return f"{identity}#{place}"
 
 
 def to_record(document: Document) -> dict[str, Any]:

@@ -4,16 +4,10 @@ A score is a sum over terms that query and document share, so it can be read off
 stands in a text or was added to it by the model; pieces of one word are shown as that word.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from spladelet.documents import Document
-from spladelet.text import as_text
-from spladelet.vector import SparseVector
-
-if TYPE_CHECKING:
-    from spladelet.encoder import Encoder
+from spladelet.vector import SparseVector, check_same_model
 
 Words = Sequence[tuple[str, Sequence[int]]]
 
@@ -59,51 +53,57 @@ class Explanation:
     added_share: float
 
 
-def explain(encoder: "Encoder", query: str, document: str | Document) -> Explanation:
-    """Encode both texts and take their score apart; see `Encoder.explain`."""
-    query = as_text(query, "the query")
-    content = (
-        document.content if isinstance(document, Document) else as_text(document, "the document")
-    )
-    query_words, document_words = encoder.query_words(query), encoder.document_words(content)
-    shared = _shared_terms(
-        encoder,
-        encoder.encode_query(query),
-        encoder.encode_document(content),
-        in_query={i for _, ids in query_words for i in ids},
-        in_document={i for _, ids in document_words for i in ids},
-    )
-    score = sum(term.score for term in shared)
-    added = sum(term.score for term in shared if not (term.in_query and term.in_document))
+@dataclass(frozen=True, slots=True)
+class ReadText:
+    """A text as a model has it.
+
+    Attributes:
+        vector: Its weighted terms.
+        words: Its own words, each with the numbers of its terms.
+    """
+
+    vector: SparseVector
+    words: Words
+
+    @property
+    def own(self) -> set[int]:
+        """The numbers of the terms that stand in the text."""
+        return {i for _, ids in self.words for i in ids}
+
+
+def explain(query: ReadText, document: ReadText, term: Callable[[int], str]) -> Explanation:
+    """Take the score of a document for a query apart.
+
+    Args:
+        query: The query.
+        document: The document.
+        term: Gives the vocabulary's entry for a term's number.
+
+    Raises:
+        ModelMismatchError: The two vectors are of different models.
+    """
+    check_same_model(query.vector, document.vector)
+    shared = _shared_terms(query, document, term)
+    score = sum(item.score for item in shared)
+    added = sum(item.score for item in shared if not (item.in_query and item.in_document))
     return Explanation(
         score,
         _largest_first(shared),
-        _largest_first(_merge(shared, [*query_words, *document_words])),
+        _largest_first(_merge(shared, [*query.words, *document.words])),
         added / score if score else 0.0,
     )
 
 
 def _shared_terms(
-    encoder: "Encoder",
-    query: SparseVector,
-    document: SparseVector,
-    *,
-    in_query: set[int],
-    in_document: set[int],
+    query: ReadText, document: ReadText, term: Callable[[int], str]
 ) -> list[TermScore]:
-    query_weights, document_weights = query.to_dict(), document.to_dict()
+    weights, own_of_query, own = document.vector.to_dict(), query.own, document.own
     return [
         TermScore(
-            encoder.term(i),
-            (i,),
-            weight,
-            document_weights[i],
-            weight * document_weights[i],
-            i in in_query,
-            i in in_document,
+            term(i), (i,), weight, weights[i], weight * weights[i], i in own_of_query, i in own
         )
-        for i, weight in query_weights.items()
-        if i in document_weights
+        for i, weight in query.vector.to_dict().items()
+        if i in weights
     ]
 
 

@@ -5,26 +5,71 @@ path meanwhile, what is done in it is done in the folder that was opened.
 """
 
 import errno
+import gzip
+import hashlib
 import mmap
 import os
+import secrets
 import shutil
 import stat
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spladelet.errors import InputError
 
 # Smaller files are read: each that is mapped keeps a descriptor open until Python 3.13, and the
 # page of one that is cut short under its reader ends the process.
 MAPPED_FROM = 2 << 20
 
+_CHUNK = 1 << 20  # bytes that are hashed at once
 _HAS_HANDLES = os.open in os.supports_dir_fd  # not on Windows
 _UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """Size in bytes and sha256 (hex) of one file of a bundle or an index."""
+
+    size: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if type(self.size) is not int or self.size < 0 or not isinstance(self.sha256, str):
+            raise ValueError(f"size {self.size!r} and sha256 {self.sha256!r:.80} of a file")
+
+    @classmethod
+    def of(cls, path: Path) -> "FileEntry":
+        """Measure a regular file.
+
+        Raises:
+            OSError: It cannot be read, or is none.
+        """
+        with open_regular(path) as file:
+            return cls.of_open(file)
+
+    @classmethod
+    def of_open(cls, file: BinaryIO) -> "FileEntry":
+        """Measure an open file, from where it is read next."""
+        size = os.fstat(file.fileno()).st_size
+        return cls(size, digest_of(file, size))
+
+
+def digest_of(file: BinaryIO, size: int) -> str:
+    """Return the sha256 of a file's next `size` bytes, in hex: a file may grow meanwhile."""
+    digest = hashlib.sha256()
+    while size > 0 and (chunk := file.read(min(size, _CHUNK))):
+        digest.update(chunk)
+        size -= len(chunk)
+    return digest.hexdigest()
 
 
 def open_regular(path: str | os.PathLike[str], *, folder: int | None = None) -> BufferedReader:
@@ -70,6 +115,77 @@ def sync(file: IO[Any]) -> None:
     """Wait until what was written to a file is on the disk."""
     file.flush()
     os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file aside, for bytes, that takes the path's place when all went well.
+
+    Whatever goes wrong, what was at the path stays, and nothing is left beside it. A name that
+    ends in ".gz" is packed. A link's target is replaced, not the link; a pipe or device is written
+    to as it is.
+
+    Raises:
+        OSError: The file cannot be written; its name is the path's.
+        InputError: No file can have such a name.
+    """
+    path = _resolved(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as device:
+            yield device
+        return
+    aside = path.with_name(f"{path.name}-{secrets.token_hex(8)}.tmp")
+    try:
+        with aside.open("wb") as raw:
+            if path.suffix == ".gz":
+                # No name and no time in it: the same content gives the same file.
+                with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
+                    yield cast(BinaryIO, packed)
+            else:
+                yield raw
+        aside.replace(path)
+    except OSError as error:
+        if error.filename in (str(aside), aside):
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except RuntimeError as error:  # Python before 3.13 calls a circle of links so
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
+    except ValueError as error:
+        raise InputError(f"no file can be named {str(path)!r}: {error}.") from error
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Make a folder aside, to be filled, that takes the path's place when all went well.
+
+    What is there, a folder or nothing, stays until then, and whatever goes wrong.
+
+    Raises:
+        OSError: It cannot be written; nothing is left of it.
+    """
+    aside = path.with_name(f"{path.name}-{secrets.token_hex(8)}.tmp")
+    old = path.with_name(f"{path.name}-{secrets.token_hex(8)}.old")
+    aside.mkdir()
+    try:
+        yield aside
+        if path.exists():  # a folder with something in it cannot be replaced in one step
+            path.rename(old)
+        try:
+            aside.rename(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 class Folder:

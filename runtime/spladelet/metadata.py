@@ -7,14 +7,10 @@ that a range of values is one slice of the lists. Does not know what a search as
 
 import json
 import struct
-from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spladelet.errors import InputError
 from spladelet.text import shown
@@ -22,59 +18,6 @@ from spladelet.text import shown
 # What follows a field's name in a key: bool below number below text.
 _BOOL, _NUMBER, _TEXT = b"\0b", b"\0n", b"\0s"
 _SIGN = 1 << 63
-
-
-@dataclass(frozen=True, slots=True)
-class MetadataTable:
-    """Which documents have which values.
-
-    Attributes:
-        keys: uint8[bytes], all keys one after another, ascending.
-        key_offsets: int64[values + 1], where each key begins.
-        offsets: int64[values + 1], where each value's list of documents begins.
-        numbers: int32[pairs of value and document], ascending within a list.
-    """
-
-    keys: NDArray[np.uint8]
-    key_offsets: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    numbers: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, metadata: Iterable[Mapping[str, Any]]) -> "MetadataTable":
-        """Make the table of documents in their order."""
-        lists: dict[bytes, list[int]] = defaultdict(list)
-        for number, fields in enumerate(metadata):
-            if not fields:
-                continue
-            for key in {key for name, value in fields.items() for key in _keys(name, value)}:
-                lists[key].append(number)
-        keys = sorted(lists)
-        return cls(
-            np.frombuffer(b"".join(keys), np.uint8),
-            _ends([len(key) for key in keys]),
-            _ends([len(lists[key]) for key in keys]),
-            np.array([number for key in keys for number in lists[key]], np.int32),
-        )
-
-    def between(self, first: bytes, end: bytes) -> NDArray[np.int32]:
-        """Return the documents that have a key from `first` to below `end`, some maybe twice."""
-        span = slice(int(self.offsets[self._place(first)]), int(self.offsets[self._place(end)]))
-        return self.numbers[span]
-
-    def fields(self) -> Iterator[str]:
-        """Return the fields' names, ascending."""
-        place = 0
-        while place < len(self.key_offsets) - 1:
-            name, _, _ = self._key(place).partition(b"\0")
-            yield name.decode("utf-8", "surrogatepass")
-            place = self._place(name + b"\1")
-
-    def _place(self, key: bytes) -> int:
-        return bisect_left(range(len(self.key_offsets) - 1), key, key=self._key)
-
-    def _key(self, place: int) -> bytes:
-        return self.keys[self.key_offsets[place] : self.key_offsets[place + 1]].tobytes()
 
 
 def key_of(field: str, value: object) -> bytes:
@@ -125,7 +68,7 @@ def plain_metadata(metadata: object, identity: str) -> Mapping[str, Any]:
         for name, value in plain.items():
             if not isinstance(name, str):
                 raise InputError(f"field {shown(name)} is no text; expected a name.")
-            for _ in _keys(name, value):
+            for _ in keys_of(name, value):
                 pass
         json.dumps(plain, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -150,7 +93,7 @@ def _plain(value: object) -> object:
     return value
 
 
-def _keys(field: str, value: object) -> Iterator[bytes]:
+def keys_of(field: str, value: object) -> Iterator[bytes]:
     """Return the keys of a field: one for each value that a condition can be on."""
     for item in value if isinstance(value, (list, tuple)) else [value]:
         if item is not None and not isinstance(item, (Mapping, list, tuple)):
@@ -181,7 +124,3 @@ def _number_bytes(field: str, value: float | np.integer[Any] | np.floating[Any])
             f"field {field!r} has the number {shown(value)}; expected a finite one, and a whole "
             "one not far beyond 2**64."
         ) from error
-
-
-def _ends(lengths: Sequence[int]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -16,7 +16,7 @@ from threading import Event, RLock, Thread
 from types import TracebackType
 from typing import Any
 
-from spladelet.plain import field
+from spladelet.printable import field
 
 _SECONDS_BEFORE_A_BAR = 0.5
 _SECONDS_BETWEEN_LINES = 30.0

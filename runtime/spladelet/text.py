@@ -49,6 +49,15 @@ def as_text(value: object, where: str) -> str:
     raise InputError(f"{where} is {shown(value)} ({type(value).__name__}); expected a str.")
 
 
+def valid_unicode(text: str) -> str:
+    """Replace lone surrogates, which broken JSON brings and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def as_id(value: object, where: str) -> str:
     """Return an id; a whole number is its digits.
 

@@ -31,7 +31,7 @@ from tokenizers import (
 )
 
 from spladelet import Encoder
-from spladelet.encoder import TruncationWarning
+from spladelet.encoder.encoder import TruncationWarning
 from spladelet_export import export_checkpoint
 
 MakeFolder = Callable[..., Path]

@@ -12,7 +12,7 @@ from sentence_transformers import SparseEncoder
 
 import spladelet_export.export as export_module
 from spladelet import Encoder, SpladeletError
-from spladelet.bundle import Bundle
+from spladelet.bundle.folder import Bundle
 from spladelet_export import CheckpointError, ExportError, FidelityError, export_checkpoint
 from spladelet_export.graph import fuse_pooling
 from spladelet_export.texts import built_in_texts

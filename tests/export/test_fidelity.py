@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from spladelet import Encoder
-from spladelet.bundle import Semantics
-from spladelet.encoder import TruncationWarning
+from spladelet.bundle.description import Semantics
+from spladelet.encoder.encoder import TruncationWarning
 from spladelet_export import CheckpointError, FidelityError
 from spladelet_export.checkpoint import read_checkpoint
 from spladelet_export.fidelity import (

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from spladelet.bundle import Semantics
+from spladelet.bundle.description import Semantics
 from spladelet_export import GraphError, graph
 from spladelet_export.graph import compact, fuse_pooling, opset
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
 from spladelet import Encoder
-from spladelet.bundle import Bundle, Semantics
-from spladelet.tokenizer import Tokenizer
+from spladelet.bundle.description import Semantics
+from spladelet.bundle.folder import Bundle
+from spladelet.encoder.tokenizer import Tokenizer
 from spladelet_export import FidelityError, export_checkpoint
 from spladelet_export.checkpoint import read_checkpoint
 from spladelet_export.errors import GraphError

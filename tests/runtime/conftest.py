@@ -13,8 +13,9 @@ import pytest
 from hypothesis import settings
 
 from spladelet import Encoder, Index, SparseVectors
-from spladelet.bundle import DESCRIPTION, Description, FileEntry
-from spladelet.models import find_bundle
+from spladelet.bundle.description import DESCRIPTION, Description
+from spladelet.bundle.find import find_bundle
+from spladelet.files import FileEntry
 
 # Other work may share the machine, so an example may take any time; and the folder that tests are
 # started from stays clean.

@@ -18,10 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from spladelet import Document, Encoder, Index, SparseVector, SparseVectors, display, read_documents
-from spladelet.bundle import TOKENIZER, Bundle, FileEntry
-from spladelet.cli import main
-from spladelet.encoder import TruncationWarning
+from spladelet import Document, Encoder, Index, SparseVector, SparseVectors, read_documents
+from spladelet.bundle.description import TOKENIZER
+from spladelet.bundle.folder import Bundle
+from spladelet.cli import display
+from spladelet.cli.main import main
+from spladelet.encoder.encoder import TruncationWarning
+from spladelet.encoder.tokenizer import Tokenizer
 from spladelet.errors import (
     BundleFileError,
     BundleFormatError,
@@ -33,8 +36,8 @@ from spladelet.errors import (
     RecordError,
     VectorError,
 )
-from spladelet.store import verify_index
-from spladelet.tokenizer import Tokenizer
+from spladelet.files import FileEntry
+from spladelet.index.segment_files import verify_index
 
 # ---- session: fork
 
@@ -420,7 +423,7 @@ def test_garbage_that_numpy_takes_for_something_is_no_array(tmp_path, head):
 
 @pytest.fixture
 def run(run_python):
-    show = "import sys; from spladelet.cli import main; sys.exit(main(sys.argv[1:]))"
+    show = "import sys; from spladelet.cli.main import main; sys.exit(main(sys.argv[1:]))"
     return lambda *a, **env: run_python(show, *a, env=env)
 
 

@@ -23,7 +23,7 @@ from spladelet.engines.base import (
     engines,
     register,
 )
-from spladelet.engines.files import FORMATS, convert, seismic_mapping, write_topics
+from spladelet.engines.formats import FORMATS, convert, seismic_mapping, write_topics
 from spladelet.engines.payload import TermNames, id_keyed, term_keyed
 from spladelet.engines.simulation import Preview, preview, simulations
 from spladelet.engines.transfer import PushReport, push

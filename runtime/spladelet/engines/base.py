@@ -29,8 +29,7 @@ from spladelet.errors import (
     ModelMismatchError,
     SpladeletError,
 )
-from spladelet.text import as_count
-from spladelet.tokenizer import valid_unicode
+from spladelet.text import as_count, valid_unicode
 from spladelet.vector import SparseVector, as_query
 
 VECTOR, TITLE, TEXT, ID = "splade", "title", "text", "document_id"

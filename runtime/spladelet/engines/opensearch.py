@@ -11,16 +11,7 @@ from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from spladelet import extras
-from spladelet.engines.base import (
-    TEXT,
-    TITLE,
-    VECTOR,
-    EngineHit,
-    Facts,
-    Record,
-    Written,
-    register,
-)
+from spladelet.engines.base import TEXT, TITLE, VECTOR, EngineHit, Facts, Record, Written, register
 from spladelet.engines.elasticsearch import (
     TRANSIENT,
     LuceneEngine,

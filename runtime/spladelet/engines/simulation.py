@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spladelet.errors import InputError
 from spladelet.evaluation.grades import Qrels
 from spladelet.evaluation.measures import mean, measure
-from spladelet.index import Index
+from spladelet.index.index import Index
 from spladelet.vector import SparseVectors, as_vectors
 
 _NDCG = "nDCG@10"

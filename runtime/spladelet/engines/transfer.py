@@ -16,11 +16,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from spladelet.atomic import replacing
 from spladelet.documents import Document
 from spladelet.engines.base import Engine, Facts, Record, Written
 from spladelet.errors import EngineRequestError, EngineUnavailableError, InputError
-from spladelet.index import Index
+from spladelet.files import replacing
+from spladelet.index.index import Index
 from spladelet.progress import Progress
 from spladelet.text import as_count
 from spladelet.vector import SparseVectors

@@ -12,7 +12,6 @@ with the collection.
 """
 
 from spladelet.evaluation.bm25 import bm25_run
-from spladelet.evaluation.cache import VectorCache, default_folder
 from spladelet.evaluation.collection import Collection, demo_collection, read_collections
 from spladelet.evaluation.examples import Example, wins_and_losses
 from spladelet.evaluation.experiment import Outcome, Settings, System, evaluate
@@ -21,6 +20,7 @@ from spladelet.evaluation.measures import MEASURES, Comparison, compare, measure
 from spladelet.evaluation.report import write_report
 from spladelet.evaluation.runs import Run, read_run, write_run
 from spladelet.evaluation.tables import published, to_dict, to_markdown
+from spladelet.evaluation.vector_cache import VectorCache, default_folder
 
 __all__ = [
     "MEASURES",

@@ -37,8 +37,7 @@ from spladelet.errors import (
 from spladelet.evaluation.grades import Qrels, check_grades
 from spladelet.records import json_object
 from spladelet.sources import read_lines
-from spladelet.text import as_id, as_text
-from spladelet.tokenizer import valid_unicode
+from spladelet.text import as_id, as_text, valid_unicode
 
 DEMO = "demo"
 _HEADERS = ("query-id", "query_id", "query id", "qid")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spladelet.documents import Document
-from spladelet.encoder import Encoder, TruncationWarning
+from spladelet.encoder.encoder import Encoder, TruncationWarning
 from spladelet.evaluation.experiment import Outcome, System
 from spladelet.evaluation.runs import Run, ranking
 from spladelet.explain import TermScore

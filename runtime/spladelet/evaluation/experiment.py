@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from spladelet.documents import Document
 from spladelet.errors import InputError, RunError
 from spladelet.evaluation.bm25 import bm25_run
-from spladelet.evaluation.cache import VectorCache
 from spladelet.evaluation.collection import Collection
 from spladelet.evaluation.fusion import reciprocal_rank_fusion, weighted_fusion
 from spladelet.evaluation.measures import (
@@ -24,7 +23,8 @@ from spladelet.evaluation.measures import (
     measure,
 )
 from spladelet.evaluation.runs import Run, ranking, without_self_matches
-from spladelet.index import Index
+from spladelet.evaluation.vector_cache import VectorCache
+from spladelet.index.index import Index
 from spladelet.text import as_count
 
 BM25 = "bm25"

@@ -8,13 +8,12 @@ from typing import Any
 
 from spladelet import extras
 from spladelet._version import __version__
-from spladelet.atomic import replacing
-from spladelet.display import snippet
-from spladelet.encoder import Encoder
+from spladelet.encoder.encoder import Encoder
 from spladelet.evaluation import plots, tables
 from spladelet.evaluation.examples import Example, wins_and_losses
 from spladelet.evaluation.experiment import Outcome
-from spladelet.plain import clean, field
+from spladelet.files import replacing
+from spladelet.printable import clean, field, snippet
 
 _TERMS = 14
 _WORDS = 6

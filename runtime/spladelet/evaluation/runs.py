@@ -9,11 +9,10 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from spladelet.atomic import replacing
 from spladelet.errors import InputError, RunError
+from spladelet.files import replacing
 from spladelet.sources import read_lines
-from spladelet.text import check_portable_id
-from spladelet.tokenizer import valid_unicode
+from spladelet.text import check_portable_id, valid_unicode
 
 Run = Mapping[str, Mapping[str, float]]
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from spladelet.evaluation.experiment import Outcome, System
 from spladelet.evaluation.measures import Comparison
-from spladelet.plain import clean
+from spladelet.printable import clean
 
 # The sets of BEIR that anybody may download, which most papers take the mean of.
 BEIR_13 = (

@@ -1,0 +1,144 @@
+"""The commands that say what a model or an index is, and whether it is intact: info, verify."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from spladelet.bundle.find import find_bundle
+from spladelet.bundle.folder import Bundle
+from spladelet.cli import display
+from spladelet.cli.indexing import Encoding
+from spladelet.cli.options import Command
+from spladelet.index import capacity
+from spladelet.index.generations import is_index
+from spladelet.index.index import Index
+from spladelet.index.segment_files import verify_index
+from spladelet.printable import clean
+
+_UNITS = {"mb": "MB", "ms": "ms"}
+
+
+def run_info(options: argparse.Namespace) -> str:
+    """Say what a model or an index is; of an index also how it will be when it has grown."""
+    path = options.path
+    facts = (
+        _index_facts(path) if path and is_index(Path(path)) else _bundle_facts(find_bundle(path))
+    )
+    if options.json:
+        return display.as_json(facts)
+    said = facts.get("encoding")
+    if isinstance(said, dict):  # what is usual need not be said to people
+        usual = asdict(Encoding())
+        facts["encoding"] = {k: v for k, v in said.items() if usual.get(k) != v}
+    return _drawn(facts)
+
+
+def run_verify(options: argparse.Namespace) -> str:
+    """Check every file of a model or an index."""
+    path = options.path
+    unlisted: tuple[str, ...] = ()
+    if path and is_index(Path(path)):
+        manifest = verify_index(Path(path))
+        checked = sum(len(segment.files) for segment in manifest.segments)
+    else:
+        bundle = find_bundle(path)
+        unlisted = bundle.verify()
+        checked, path = len(bundle.description.files), path or bundle.folder
+    if options.json:
+        told: dict[str, object] = {"path": str(path), "files": checked, "intact": True}
+        return display.as_json(told | ({"unlisted": [*unlisted]} if unlisted else {}))
+    others = f"; not listed, so nothing vouches for them: {', '.join(unlisted)}" if unlisted else ""
+    return f"{clean(str(path))}: {checked} files, all as they should be{clean(others)}"
+
+
+def _bundle_facts(bundle: Bundle) -> dict[str, object]:
+    description = bundle.description
+    size = sum(entry.size for entry in description.files.values())
+    return {
+        "bundle": str(bundle.folder),
+        "name": description.name,
+        "fingerprint": description.fingerprint,
+        "size_mb": round(size / 1e6, 1),
+        "vocab_size": description.vocab_size,
+        "query_mode": description.query_mode,
+        "query": asdict(description.query),
+        "document": asdict(description.document),
+        "source": dict(description.source),
+        "quantization": dict(description.quantization),
+        "fidelity": dict(description.fidelity),
+        "exporter": dict(description.exporter),
+    }
+
+
+def _index_facts(path: str) -> dict[str, object]:
+    index = Index.open(path)
+    size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+    lists = index.bytes_per_posting * index.postings
+    grown: dict[str, object] = {
+        "documents": capacity.GROWTH * len(index),
+        "disk_mb": round(capacity.GROWTH * size / 1e6, 1),
+        "posting_lists_mb": round(capacity.GROWTH * lists / 1e6, 1),
+    }
+    speed = capacity.measure_speed(index)
+    resident = capacity.resident_bytes(Path(path))
+    facts: dict[str, object] = {
+        "index": path,
+        "documents": len(index),
+        "deleted": index.deleted,
+        "segments": index.segments,
+        "postings": index.postings,
+        "weights": index.weights,
+        "bytes_per_posting": round(index.bytes_per_posting, 2),
+        "metadata_fields": ", ".join(index.fields()) or None,
+        "active_dims": round(index.postings / max(len(index) + index.deleted, 1), 1),
+        "mapped_mb": round(size / 1e6, 1),
+        "resident_mb": None if resident is None else round(resident / 1e6, 1),
+        "vocab_size": index.vocab_size,
+        "model": index.model_name,
+        "fingerprint": index.model,
+        "encoding": dict(index.encoding) or None,
+    }
+    name = f"at_{capacity.GROWTH}_times"
+    if speed is None:
+        return facts | {name: grown}
+    return facts | {
+        "search_ms": round(speed.now_ms, 2),
+        name: grown | {"search_ms": round(speed.grown_ms, 1)},
+        "advice": capacity.advice(len(index), speed.limit),
+    }
+
+
+def _drawn(facts: dict[str, object]) -> str:
+    rows: list[tuple[str, object]] = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            shown = [_with_unit(k, v) for k, v in value.items() if v not in ("", None)]
+            value = ", ".join(f"{k} {v}" for k, v in shown) or None
+        rows.append(_with_unit(name, value))
+    return display.table(rows)
+
+
+def _with_unit(name: str, value: object) -> tuple[str, object]:
+    """Move the unit in a name behind the value: size_mb, 3 becomes size, 3 MB."""
+    stem, _, unit = name.rpartition("_")
+    if unit in _UNITS and value is not None:
+        name, value = stem, f"{value} {_UNITS[unit]}"
+    return name.replace("_", " "), value
+
+
+def _add_path(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "path", nargs="?", metavar="PATH", help="a bundle or an index (default: our model)"
+    )
+
+
+INSPECTING = (
+    Command("info", run_info, _add_path, "say what a model or index is", has_model=False),
+    Command(
+        "verify",
+        run_verify,
+        _add_path,
+        "check every file of a model or index by its hash",
+        has_model=False,
+    ),
+)

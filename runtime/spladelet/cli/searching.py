@@ -1,0 +1,281 @@
+"""The commands that encode, search and explain: demo, encode, search, explain."""
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+
+from spladelet import Document, Encoder, Index, SparseVector, SparseVectors, read_documents
+from spladelet.cli import display, handing_over, indexing
+from spladelet.cli.console import standard_input
+from spladelet.cli.options import (
+    Command,
+    add_pruning,
+    add_top,
+    finite,
+    load_encoder,
+    readable,
+    whole,
+)
+from spladelet.encoder.encoder import TruncationWarning
+from spladelet.engines import engines
+from spladelet.errors import InputError
+from spladelet.explain import Explanation
+from spladelet.index.filters import Where
+from spladelet.index.generations import is_index
+from spladelet.printable import field, snippet
+from spladelet.progress import Progress
+from spladelet.sources import read_lines
+
+# Each shares few words, or none, with the document that answers it.
+_QUESTIONS = (
+    "Why does my kitten make a vibrating noise?",
+    "Why does foliage go red in the fall?",
+    "Who determines if a defendant committed the crime?",
+    "Why does plumbing crack in winter?",
+)
+_MOST_AT_ONCE = 2048  # texts of `encode` that are encoded together, when there are many
+
+
+def run_demo(options: argparse.Namespace) -> Iterator[str]:
+    """Answer questions from the corpus that comes with the package."""
+    encoder = load_encoder(options)
+    documents = list(read_documents(str(files("spladelet") / "data" / "demo.jsonl")))
+    start = time.perf_counter()
+    index = Index.build(encoder.encode_documents(documents), documents)
+    seconds = time.perf_counter() - start
+    questions = [" ".join(options.question)] if options.question else list(_QUESTIONS)
+    answers = [(q, index.search(encoder.encode_query(q), options.k)) for q in questions]
+    if options.json:
+        yield display.as_json(
+            [{"question": q, "hits": [hit.to_dict() for hit in found]} for q, found in answers]
+        )
+        return
+    yield f"{len(documents)} short documents on everyday subjects, indexed in {seconds:.1f} s."
+    yield "In brackets: whose word it is; the model added it to the other text."
+    for question, found in answers:
+        yield f"\n{_asked(question)}"
+        yield display.hits(found)
+        if found:
+            document = index.document(found[0].number)
+            vector = index.vector(found[0].number)
+            words = encoder.explain(question, document, document_vector=vector).words
+            yield f"        matched: {display.matched(words, top=4)}"
+    if not options.question:
+        yield '\nAsk your own: spladelet demo "…"    Search your own: spladelet search FILE "…"'
+
+
+def run_encode(options: argparse.Namespace) -> Iterator[str]:
+    """Encode few texts at first, then more at once, so that the first are not kept waiting."""
+    encoder = load_encoder(options)
+    texts = _texts(options.text)
+    window = list(islice(texts, 2))
+    is_one = len(window) < 2
+    count, cut = 0, list[int]()
+    is_seen = sys.stdout is not None and sys.stdout.isatty()  # and so is how far it has come
+    with Progress("encoding", None, show=False if is_seen else None) as bar:
+        while window:
+            vectors = _vectors(encoder, window, options)
+            cut += [count + number for number in vectors.truncated]
+            count += len(window)
+            bar.advance(len(window))
+            for document, vector in zip(window, vectors, strict=True):
+                if options.json:
+                    yield display.as_json({"id": document.id, "vector": encoder.decode(vector)})
+                    continue
+                if not is_one:
+                    yield f"{field(document.id)}: {snippet('', document.content, 80)}"
+                yield display.bars(
+                    *_weights_and_notes(encoder, document.content, vector), options.top
+                )
+            window = list(islice(texts, min(2 * len(window), _MOST_AT_ONCE)))
+    if cut:
+        limit = getattr(encoder.description, options.side).max_length
+        message = (
+            f"{len(cut)} of {count} texts were longer than {limit} tokens and were cut there (the "
+            f"first is number {cut[0]})."
+        )
+        warnings.warn(message, TruncationWarning, stacklevel=2)
+
+
+def _vectors(
+    encoder: Encoder, documents: list[Document], options: argparse.Namespace
+) -> SparseVectors:
+    limits = {"max_active_dims": options.max_active_dims, "min_weight": options.min_weight}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)  # said once, of all
+        if options.side == "query":
+            return encoder.encode_queries((d.content for d in documents), **limits)
+        return encoder.encode_documents(documents, progress=False, **limits)
+
+
+def run_search(options: argparse.Namespace) -> Iterator[str]:
+    """Search an index, a file of documents, or an engine."""
+    encoder = load_encoder(options)
+    if options.engine is not None:
+        yield from _search_engine(options, encoder)
+        return
+    if is_index(options.index):
+        index = Index.open(options.index)
+    else:
+        index = indexing.build(encoder, options.index, options)
+    queries = _queries(options)
+    ids = None if options.ids is None else [line for _, _, line in read_lines(options.ids)]
+    found = index.search_many(
+        encoder.encode_queries(queries),
+        options.k,
+        min_score=options.min_score,
+        where=_where(options.where),
+        ids=ids,
+    )
+    is_narrowed = options.where is not None or ids is not None or options.min_score > 0
+    for query, hits in zip(queries, found, strict=True):
+        if options.json:
+            yield display.as_json([hit.to_dict() for hit in hits])
+            continue
+        if len(queries) > 1:
+            yield _asked(query)
+        yield display.hits(hits, "that may be found " if is_narrowed else "")
+
+
+def _where(text: str | None) -> Where | None:
+    try:
+        where: Where | None = None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"--where is {text!r:.60}, which is no JSON ({error}). Give an object such as "
+            """'{"year": {"gte": 2020}}'."""
+        ) from error
+    return where
+
+
+def _search_engine(options: argparse.Namespace, encoder: Encoder) -> Iterator[str]:
+    if options.where is not None or options.ids is not None or options.min_score:
+        raise InputError(
+            "--where, --ids and --min-score are for an index; an engine has filters of its own."
+        )
+    engine = handing_over.search_engine(options, encoder)
+    queries = _queries(options)
+    for query, vector in zip(queries, encoder.encode_queries(queries), strict=True):
+        found = engine.search(vector, options.k)
+        if options.json:
+            yield display.as_json([asdict(hit) for hit in found])
+            continue
+        if len(queries) > 1:
+            yield _asked(query)
+        yield display.hits(found)
+
+
+def run_explain(options: argparse.Namespace) -> str:
+    """Take a score apart: of two texts, or of a query and a document of an index."""
+    encoder = load_encoder(options)
+    if options.index is None:
+        result = encoder.explain(options.query, options.document)
+    else:
+        result = _explain_hit(encoder, Index.open(options.index), options)
+    return (
+        display.as_json(asdict(result))
+        if options.json
+        else display.explanation(result, options.top)
+    )
+
+
+def _explain_hit(encoder: Encoder, index: Index, options: argparse.Namespace) -> Explanation:
+    """Explain the score that the index gives: by the vector that it has, not by one made anew."""
+    query = encoder.encode_query(options.query)
+    index.check_model(query)
+    number = index.find(options.document)
+    if number is None:
+        raise InputError(f"the index has no document with id {options.document!r:.80}.")
+    return encoder.explain(
+        options.query,
+        index.document(number),
+        query_vector=query,
+        document_vector=index.vector(number),
+    )
+
+
+def _asked(query: str) -> str:
+    return f"? {field(query)}"
+
+
+def _queries(options: argparse.Namespace) -> list[str]:
+    return [d.text for d in _texts(["-"])] if options.query == "-" else [options.query]
+
+
+def _texts(given: list[str]) -> Iterator[Document]:
+    """Read the texts of the command line; of standard input where none or "-" is options."""
+    if given in ([], ["-"]):
+        return read_documents(standard_input())
+    return (Document(str(number), text) for number, text in enumerate(given, start=1))
+
+
+def _weights_and_notes(
+    encoder: Encoder, text: str, vector: SparseVector
+) -> tuple[dict[str, float], dict[str, str]]:
+    own = {i for _, ids in encoder.document_words(text) for i in ids}
+    added = [encoder.term(i) for i in vector.term_ids.tolist() if i not in own]
+    return encoder.decode(vector), dict.fromkeys(added, "added by the model")
+
+
+def _add_demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "question", nargs="*", type=readable, help="your question (default: a few of ours)"
+    )
+    command.add_argument("-k", type=whole, default=1, help="hits a question (default: 1)")
+
+
+def _add_encode(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "text", nargs="*", type=readable, help="texts (default: documents on standard input)"
+    )
+    command.add_argument("--side", choices=("query", "document"), default="document")
+    add_top(command)
+    add_pruning(command)
+
+
+def _add_search(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "index", type=Path, metavar="INDEX", help="an index, or a file of documents to index first"
+    )
+    command.add_argument(
+        "query", type=readable, metavar="QUERY", help="or - for one a line on standard input"
+    )
+    command.add_argument("-k", type=whole, default=10, help="hits a query (default: 10)")
+    command.add_argument(
+        "--min-score", type=finite, default=0.0, metavar="S", help="leave out what scores less"
+    )
+    command.add_argument(
+        "--where", type=readable, metavar="JSON", help="""such as '{"year": {"gte": 2020}}'"""
+    )
+    command.add_argument("--ids", type=Path, metavar="FILE", help="find only these; one id a line")
+    command.add_argument(
+        "--engine", choices=sorted(engines()), help="search there; INDEX is its collection"
+    )
+    handing_over.add_address(command)
+    add_pruning(command)
+
+
+def _add_explain(command: argparse.ArgumentParser) -> None:
+    command.add_argument("query", type=readable, metavar="QUERY")
+    command.add_argument(
+        "document", type=readable, metavar="DOCUMENT", help="a text, or an id with --index"
+    )
+    command.add_argument("--index", metavar="FOLDER", help="look the document up here")
+    add_top(command)
+
+
+FIRST_STEPS = (
+    Command("demo", run_demo, _add_demo, "answer questions from a small built-in corpus"),
+    Command("encode", run_encode, _add_encode, "show the weighted terms of texts"),
+)
+SEARCHING = (
+    Command("search", run_search, _add_search, "find the documents that answer a query"),
+    Command("explain", run_explain, _add_explain, "show why a document matches a query"),
+)

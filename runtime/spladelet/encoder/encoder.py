@@ -1,0 +1,373 @@
+"""Text to sparse vectors.
+
+Texts are read a window at a time, tokenized, and turned into rows by their side of the model (see
+`sides`): memory stays bounded whatever the texts. Does not search: see `index`.
+"""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+
+from spladelet.bundle.description import Description
+from spladelet.bundle.find import find_bundle
+from spladelet.bundle.folder import Bundle
+from spladelet.documents import Document
+from spladelet.encoder.cpus import thread_count
+from spladelet.encoder.language import is_plainly_not_english
+from spladelet.encoder.passages import split
+from spladelet.encoder.sides import Row, Side, open_sides
+from spladelet.encoder.tokenizer import TokenizedText
+from spladelet.errors import InputError
+from spladelet.explain import Explanation, ReadText, explain
+from spladelet.parameters import as_real, as_whole
+from spladelet.progress import Progress
+from spladelet.text import as_text
+from spladelet.vector import SparseVector, SparseVectors, check_pruning, check_same_model, prune_row
+
+# Texts read ahead and sorted by length together.
+TEXTS_PER_WINDOW = 2048
+_LONG_TEXTS = 64  # the same where texts are read wholly, however long they are
+
+
+class TruncationWarning(UserWarning):
+    """Some texts were longer than the model reads; what came after its limit was ignored."""
+
+
+class LanguageWarning(UserWarning):
+    """Some texts are plainly not in the language that the model was trained on."""
+
+
+class Encoder:
+    """A SPLADE model: queries and documents in, sparse vectors out.
+
+    Thread-safe; in a forked process the model is loaded again at the first use.
+
+    Args:
+        bundle: The model; `Encoder.load` finds one by path or name.
+        threads: Threads per run; None means the processors this process may use, which in a
+            container is its limit.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+        if not isinstance(bundle, Bundle):
+            raise InputError(
+                f"bundle is {bundle!r:.200} ({type(bundle).__name__}). Use Encoder.load for a path "
+                "or a name."
+            )
+        self.description: Description = bundle.description
+        self.fingerprint = bundle.fingerprint
+        self._is_english = bundle.description.source.get("language") == "en"
+        self._query, self._document = open_sides(bundle, thread_count(threads))
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        revision: str | None = None,
+        threads: int | None = None,
+    ) -> "Encoder":
+        """Load a model.
+
+        A .zip is unpacked once, to `bundles` in $SPLADELET_CACHE or the system's folder for caches
+        (on Linux ~/.cache/spladelet), and found there from then on; where that cannot be written,
+        to `spladelet-bundles-...` in the temporary folder. Deleting either is always safe while no
+        process is about to load.
+
+        Args:
+            model: A bundle (folder or .zip); a hub id, "owner/name" (extra `hub`); None for the
+                model that comes with the package.
+            revision: Of a hub id: a branch, tag or commit; None is the main branch.
+            threads: See the class.
+
+        Raises:
+            InputError: A revision is given for a path, or an argument is of the wrong kind.
+            BundleError: There is no bundle, or it cannot be used; the message says why.
+            MissingDependencyError: A hub id without the extra `hub`.
+        """
+        return cls(find_bundle(model, revision), threads=threads)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many terms the model knows."""
+        return self.description.vocab_size
+
+    def encode_query(
+        self, text: str, *, max_active_dims: int | None = None, min_weight: float = 0.0
+    ) -> SparseVector:
+        """Encode one query; see `encode_queries`."""
+        pruning = _Pruning(max_active_dims, min_weight)
+        return self._encode([text], self._query, pruning, Progress("queries", None, show=False))[0]
+
+    def encode_document(
+        self, text: str | Document, *, max_active_dims: int | None = None, min_weight: float = 0.0
+    ) -> SparseVector:
+        """Encode one document; see `encode_documents`."""
+        pruning = _Pruning(max_active_dims, min_weight)
+        return self._encode([text], self._document, pruning, Progress("", None, show=False))[0]
+
+    def encode_queries(
+        self,
+        texts: Iterable[str],
+        *,
+        max_active_dims: int | None = None,
+        min_weight: float = 0.0,
+    ) -> SparseVectors:
+        """Encode queries, in order.
+
+        A text that is empty, None or NaN, or holds nothing the model reads, gives a vector without
+        terms.
+
+        Args:
+            texts: The queries.
+            max_active_dims: Keep at most so many terms of each, the heaviest; None keeps all.
+            min_weight: Drop terms that weigh less.
+
+        Raises:
+            InputError: A text is not a str, or a limit makes no sense.
+            BundleGraphError: The model does not load (it does so at the first text).
+
+        Warns:
+            TruncationWarning: Texts were longer than the model reads; `truncated` of the result
+                has their numbers.
+            LanguageWarning: The model knows English only, and texts are plainly not English.
+
+        Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086
+        """
+        pruning = _Pruning(max_active_dims, min_weight)
+        return self._encode(texts, self._query, pruning, Progress("queries", None, show=False))
+
+    def encode_documents(
+        self,
+        texts: Iterable[str | Document],
+        *,
+        max_active_dims: int | None = None,
+        min_weight: float = 0.0,
+        overlap: int | None = None,
+        progress: bool | None = None,
+    ) -> SparseVectors:
+        """Encode documents, in order; a `Document` is encoded as title and text.
+
+        See `encode_queries` for the rest; memory grows with the result only, so `texts` may be a
+        generator over any number of them.
+
+        Args:
+            texts: The documents.
+            max_active_dims: Keep at most so many terms of each, the heaviest; None keeps all.
+            min_weight: Drop terms that weigh less.
+            overlap: None cuts what is longer than the model reads. A number reads all of it, in
+                windows that share so many tokens, and keeps of each term the highest weight. For a
+                vector for each part of a document, see `split`.
+            progress: Draw a progress bar on standard error; None means on a terminal.
+        """
+        total = len(texts) if isinstance(texts, Sequence) else None
+        pruning = _Pruning(max_active_dims, min_weight)
+        bar = Progress("encoding", total, show=progress)
+        return self._encode(texts, self._document, pruning, bar, overlap)
+
+    def split(self, document: Document, *, overlap: int = 32) -> list[Document]:
+        """Cut a document that is longer than the model reads into passages that are not.
+
+        Passages have the title of the document, cut to half of what the model reads, and its
+        metadata, with its id and their place beside: "document" and "passage". Their ids are the
+        document's with "#" and the place. A document that fits is returned as it is.
+
+        Args:
+            document: The document.
+            overlap: How many tokens neighbours share.
+
+        Raises:
+            InputError: `overlap` is too large for windows to move on, or this is no Document.
+        """
+        if not isinstance(document, Document):
+            raise InputError(
+                f"document is {document!r:.60} ({type(document).__name__}); expected a Document: "
+                "Document(id, text)."
+            )
+        return split(document, self._document, overlap)
+
+    def decode(self, vector: SparseVector) -> dict[str, float]:
+        """Return `{term: weight}`, heaviest first.
+
+        Raises:
+            ModelMismatchError: The vector is of another model.
+            InputError: It is no single vector.
+        """
+        if not isinstance(vector, SparseVector):
+            raise InputError(
+                f"got {type(vector).__name__}, expected a SparseVector. Decode one at a time: "
+                "`for vector in vectors`."
+            )
+        check_same_model(vector, self._no_terms)
+        return {self.term(i): weight for i, weight in vector.to_dict().items()}
+
+    def term(self, term_id: int) -> str:
+        """Return the vocabulary's entry for a term id."""
+        return self._document.tokenizer.term(term_id)
+
+    def query_words(self, text: str) -> list[tuple[str, list[int]]]:
+        """Return the words of a query that the model reads, each with its term ids."""
+        return self._query.tokenizer.word_pieces(as_text(text, "the query"))
+
+    def document_words(self, text: str) -> list[tuple[str, list[int]]]:
+        """Return the words of a document that the model reads, each with its term ids."""
+        return self._document.tokenizer.word_pieces(as_text(text, "the document"))
+
+    def explain(
+        self,
+        query: str,
+        document: str | Document,
+        *,
+        query_vector: SparseVector | None = None,
+        document_vector: SparseVector | None = None,
+    ) -> Explanation:
+        """Say which terms make a document's score for a query, and where they come from.
+
+        Args:
+            query: The query.
+            document: The document.
+            query_vector: Its vector, if it is there already; None encodes it.
+            document_vector: The document's; likewise. One that was pruned, or read in windows, must
+                be given to be explained.
+
+        Raises:
+            ModelMismatchError: A vector is of another model.
+        """
+        content = document.content if isinstance(document, Document) else document
+        asked = self.encode_query(query) if query_vector is None else query_vector
+        found = self.encode_document(content) if document_vector is None else document_vector
+        for vector in (asked, found):
+            check_same_model(vector, self._no_terms)
+        return explain(
+            ReadText(asked, self.query_words(query)),
+            ReadText(found, self.document_words(content)),
+            self.term,
+        )
+
+    @property
+    def _no_terms(self) -> SparseVector:
+        return SparseVector([], [], self.vocab_size, self.fingerprint)
+
+    def _encode(
+        self,
+        texts: Iterable[str | Document],
+        side: Side,
+        pruning: "_Pruning",
+        bar: Progress,
+        overlap: int | None = None,
+    ) -> SparseVectors:
+        rows: list[Row] = []
+        truncated: list[int] = []
+        foreign: list[int] = []
+        with bar:
+            for window in _read_ahead(texts, TEXTS_PER_WINDOW if overlap is None else _LONG_TEXTS):
+                if self._is_english:
+                    foreign += [
+                        len(rows) + i for i, t in enumerate(window) if is_plainly_not_english(t)
+                    ]
+                if overlap is None:
+                    parts = [[text] for text in side.tokenizer.tokenize(window)]
+                else:
+                    parts = side.tokenizer.windows(window, overlap)
+                truncated += [len(rows) + i for i, (text, *_) in enumerate(parts) if text.truncated]
+                rows += self._encode_parts(parts, side, pruning, bar)
+        if truncated:
+            limit = side.semantics.max_length
+            message = (
+                f"{len(truncated)} of {len(rows)} texts were longer than {limit} tokens and were "
+                f"cut there (the first is number {truncated[0]}). Documents can be read wholly: "
+                "see encode_documents and split, or --long-texts."
+            )
+            warnings.warn(message, TruncationWarning, stacklevel=3)
+        if foreign:
+            message = (
+                f"{len(foreign)} of {len(rows)} texts are not in English, which is all that this "
+                f"model knows (the first is number {foreign[0]}): expect poor hits. Use a model "
+                "that was trained on their language."
+            )
+            warnings.warn(message, LanguageWarning, stacklevel=3)
+        return _stack(rows, self.vocab_size, self.fingerprint, tuple(truncated))
+
+    def _encode_parts(
+        self, texts: list[list[TokenizedText]], side: Side, pruning: "_Pruning", bar: Progress
+    ) -> list[Row]:
+        """Return a row for each text, of all its parts; the bar counts texts."""
+        found: list[list[Row]] = [[] for _ in texts]
+        filled = [(i, part) for i, parts in enumerate(texts) for part in parts if part.content]
+        left = [sum(part.content > 0 for part in parts) for parts in texts]
+        bar.advance(left.count(0))
+        for place, row in side.rows([part for _, part in filled]):
+            text = filled[place][0]
+            found[text].append(row)
+            bar.advance(len(found[text]) == left[text])
+        return [pruning.apply(_highest(rows)) for rows in found]
+
+    def __repr__(self) -> str:
+        return f"Encoder({self.description.name!r}, vocab_size={self.vocab_size})"
+
+
+class _Pruning:
+    """Which light terms to drop."""
+
+    def __init__(self, max_active_dims: int | None, min_weight: float) -> None:
+        if max_active_dims is not None:
+            expected = "a whole number, at least 1, or None for no limit"
+            many = range(1, 1 << 63)
+            max_active_dims = as_whole(max_active_dims, "max_active_dims", many, expected)
+        min_weight = as_real(min_weight, "min_weight", "a finite number, 0 or above")
+        check_pruning(max_active_dims, min_weight)
+        self._limits = (max_active_dims, min_weight)
+
+    def apply(self, row: Row) -> Row:
+        ids, weights = row
+        keep = prune_row(weights, *self._limits)
+        return ids[keep], weights[keep]
+
+
+def _highest(rows: list[Row]) -> Row:
+    """Return each term's highest weight."""
+    if len(rows) == 1:
+        return rows[0]
+    ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in rows)])
+    weights = np.concatenate([np.empty(0, np.float32), *(weights for _, weights in rows)])
+    order = np.lexsort((-weights, ids))
+    terms, first = np.unique(ids[order], return_index=True)
+    return terms, weights[order][first]
+
+
+def _read_ahead(texts: Iterable[str | Document], count: int) -> Iterator[list[str]]:
+    """Read texts ahead, so many at a time, checking each."""
+    if isinstance(texts, (str, bytes, Document)):
+        raise InputError(
+            f"got one {type(texts).__name__} where several texts are expected. Use "
+            "encode_query or encode_document for one text, or pass a list."
+        )
+    try:
+        if isinstance(texts, Mapping):  # would give its keys
+            raise TypeError
+        iterator = iter(texts)
+    except TypeError as error:
+        raise InputError(
+            f"texts is {texts!r:.60} ({type(texts).__name__}); expected a list, or anything that "
+            "gives texts one by one."
+        ) from error
+    start = 0
+    while window := list(islice(iterator, count)):
+        yield [_text(item, start + i) for i, item in enumerate(window)]
+        start += len(window)
+
+
+def _text(item: str | Document, number: int) -> str:
+    return item.content if isinstance(item, Document) else as_text(item, f"text number {number}")
+
+
+def _stack(
+    rows: list[Row], vocab_size: int, model: str, truncated: tuple[int, ...]
+) -> SparseVectors:
+    offsets = np.cumsum([0, *(len(ids) for ids, _ in rows)], dtype=np.int64)
+    ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in rows)])
+    weights = np.concatenate([np.empty(0, np.float32), *(weights for _, weights in rows)])
+    return SparseVectors(offsets, ids, weights, vocab_size, model, truncated)

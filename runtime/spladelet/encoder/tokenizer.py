@@ -1,0 +1,366 @@
+"""Text to token ids, for one side (queries or documents), and ids back to terms.
+
+Truncation is ours: the file's own settings are ignored. A huge text costs no more than a long one,
+because only the beginning that can matter is tokenized; its tokens are those of the whole text. Of
+half a million characters that do not fill the model, such as one endless word, no more is read, and
+the text counts as truncated.
+
+Texts that are read wholly are read in sections of a quarter of a million characters at most, cut at
+white space. Windows of two sections share no tokens.
+
+No lock is held here, so a process may fork at any time.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spladelet.bundle.bundle_files import read_file
+from spladelet.errors import BundleFileError, InputError, SpladeletError
+from spladelet.parameters import as_whole
+from spladelet.text import valid_unicode
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from tokenizers import Tokenizer as LoadedTokenizer
+
+# A first guess at how much text fills the model; texts with longer words are read further.
+_CHARACTERS_PER_TOKEN = 8
+# Characters that are read on for, and of a text that is read wholly the longest section: half, so
+# that a section is read to its end, with a title and a prompt before it.
+_MOST_CHARACTERS = 1 << 19
+_SECTION = _MOST_CHARACTERS // 2
+_TOGETHER = 1 << 20  # characters of sections that are tokenized at once
+_MAX_BYTES = 1 << 28  # of a tokenizer.json; the largest in use have a tenth of it
+_TERM_IDS = range(-(1 << 31), 1 << 32)
+_PANIC = "PanicException"  # of Rust, which is no Exception and cannot be imported
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """The tokens of one text.
+
+    Attributes:
+        ids: Token ids, special tokens included, at most `max_length`.
+        content: How many of them are neither special nor the prompt's.
+        truncated: Whether the text had more.
+    """
+
+    ids: list[int]
+    content: int
+    truncated: bool
+
+
+class Tokenizer:
+    """A tokenizer with a fixed length limit.
+
+    Args:
+        path: A `tokenizer.json`.
+        max_length: How many tokens to keep, special tokens counted.
+        prompt: Put before every text.
+        special_tokens: Whether to add those that a model expects around a text.
+
+    Raises:
+        BundleFileError: The file is no tokenizer; or, later, it fails on a text.
+    """
+
+    def __init__(
+        self, path: Path, *, max_length: int, prompt: str = "", special_tokens: bool = True
+    ) -> None:
+        self._path = path
+        self._max_length = max_length
+        self._guess = max_length * _CHARACTERS_PER_TOKEN
+        self._prompt = prompt
+        self._special_tokens = special_tokens
+        self._untruncated: LoadedTokenizer | None = None
+        content = read_file(path, _MAX_BYTES)
+        with self._speaking("is no tokenizer"):
+            self._tokenizer = _load(content)
+            self._tokenizer.no_padding()
+            self._tokenizer.enable_truncation(max_length)
+            added = self._added
+        if added >= max_length:
+            raise BundleFileError(
+                f"{path} puts {added} special tokens around a text, which leaves nothing of "
+                f"{max_length}. Export the bundle again with a larger max_length."
+            )
+
+    @property
+    def size(self) -> int:
+        """How many terms the vocabulary has, added ones counted."""
+        with self._speaking("is no tokenizer"):
+            return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Tokenize texts; see `TokenizedText`."""
+        prompted = [self._prompt + valid_unicode(text) for text in texts]
+        # The fast way leaves out where tokens stand, which tells the prompt's from the text's.
+        encode = self._tokenizer.encode_batch if self._prompt else self._tokenizer.encode_batch_fast
+        heads = [_head(text, self._guess) for text in prompted]
+        with self._speaking():
+            encodings = encode(heads, add_special_tokens=self._special_tokens)
+            settled = (
+                self._read(text, encoding)
+                for text, encoding in zip(prompted, encodings, strict=True)
+            )
+            return [
+                TokenizedText(encoding.ids, self._content(encoding), truncated)
+                for encoding, truncated in settled
+            ]
+
+    def windows(self, texts: Sequence[str], overlap: int) -> list[list[TokenizedText]]:
+        """Tokenize texts wholly, in windows of `max_length` tokens that share `overlap` of them.
+
+        Each window has the special tokens and the prompt.
+
+        Raises:
+            InputError: Windows with so much overlap would not move on.
+        """
+        prompt = self._plain_ids(self._prompt)
+        overlap = self._checked(overlap, len(prompt))
+        length = self._max_length - len(prompt)
+        found: list[list[TokenizedText]] = [[] for _ in texts]
+        for numbers, sections in _together([valid_unicode(text) for text in texts]):
+            encodings = self._in_windows(sections, length, overlap)
+            for number, encoding in zip(numbers, encodings, strict=True):
+                parts = (encoding, *encoding.overflowing)
+                found[number] += [self._with_prompt(part, prompt) for part in parts]
+        return found
+
+    def spans(self, text: str, overlap: int, reserved: int) -> list[tuple[int, int]]:
+        """Return where a text's windows begin and end, in characters.
+
+        Args:
+            text: The text, in valid Unicode.
+            overlap: How many tokens neighbours share; fewer where too few are left.
+            reserved: How many tokens a window must leave for others, the prompt's not counted.
+
+        Raises:
+            InputError: See `windows`.
+        """
+        prompt = len(self._plain_ids(self._prompt))
+        overlap = self._checked(overlap, prompt)
+        length = self._max_length - prompt - reserved
+        room = length - self._added
+        if room < 1:
+            raise InputError(
+                f"a title of {reserved} tokens and the prompt leave no room for text in windows of "
+                f"{self._max_length}. Use a shorter title."
+            )
+        spans = []
+        for begin, section in _sections(text):
+            (encoding,) = self._in_windows([section], length, min(overlap, room // 2))
+            for part in (encoding, *encoding.overflowing):
+                marked = zip(part.offsets, part.special_tokens_mask, strict=True)
+                inside = [span for span, special in marked if not special]
+                if inside:
+                    start, end = min(start for start, _ in inside), max(end for _, end in inside)
+                    spans.append((begin + start, begin + end))
+        return spans
+
+    def beginning(self, text: str, tokens: int) -> tuple[str, int]:
+        """Return the beginning of a text that has at most so many tokens, and how many it has."""
+        head = _head(valid_unicode(text), self._guess)
+        with self._speaking():
+            encoding = self._tokenizer.encode(head, add_special_tokens=False)
+        kept = min(len(encoding.ids), tokens)
+        if kept == len(encoding.ids):
+            return head, kept
+        return head[: encoding.offsets[kept - 1][1]] if kept else "", kept
+
+    def _plain_ids(self, text: str) -> list[int]:
+        if not text:
+            return []
+        with self._speaking():
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _with_prompt(self, encoding: "Encoding", prompt: list[int]) -> TokenizedText:
+        mask = encoding.special_tokens_mask
+        before = next((i for i, special in enumerate(mask) if not special), 0)
+        ids = [*encoding.ids[:before], *prompt, *encoding.ids[before:]]
+        return TokenizedText(ids, len(mask) - sum(mask), truncated=False)
+
+    def _in_windows(self, texts: list[str], length: int, overlap: int) -> "list[Encoding]":
+        """Tokenize with a copy that cuts nothing, and cut what it gives: the copy never changes."""
+        with self._speaking():
+            if self._untruncated is None:
+                whole = _load(self._tokenizer.to_str().encode())
+                whole.no_truncation()
+                self._untruncated = whole
+            encodings: list[Encoding] = self._untruncated.encode_batch(
+                texts, add_special_tokens=False
+            )
+            for encoding in encodings:
+                encoding.truncate(length - self._added, stride=overlap)
+            if self._special_tokens:
+                return [self._untruncated.post_process(encoding) for encoding in encodings]
+            return encodings
+
+    @property
+    def _added(self) -> int:
+        """How many special tokens are put around a text."""
+        added = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        return int(added) if self._special_tokens else 0
+
+    def _checked(self, overlap: int, prompt: int) -> int:
+        most = self._max_length - self._added - prompt - 1
+        if most < 0:
+            raise InputError(
+                f"the prompt has {prompt} tokens, which leaves no room for text in windows of "
+                f"{self._max_length}: texts cannot be read in windows."
+            )
+        expected = (
+            f"a whole number from 0 to {most}, so that windows of {self._max_length} tokens move on"
+        )
+        return as_whole(overlap, "overlap", range(most + 1), expected)
+
+    @contextmanager
+    def _speaking(self, of: str = "fails on a text") -> Iterator[None]:
+        """Have whatever the library raises in the block name the file, its panics too."""
+        try:
+            yield
+        except (SpladeletError, MemoryError):
+            raise
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+                raise  # an interrupt
+            raise BundleFileError(
+                f"{self._path} {of} ({error}). Copy or export the bundle again."
+            ) from error
+
+    def _content(self, encoding: "Encoding") -> int:
+        """Count the tokens that are neither special nor the prompt's."""
+        if not self._prompt:
+            return len(encoding.ids) - int(sum(encoding.special_tokens_mask))
+        spans = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+        return sum(end > len(self._prompt) for (_, end), special in spans if not special)
+
+    def _read(self, text: str, encoding: "Encoding") -> "tuple[Encoding, bool]":
+        """Read on, twice as far each time, until the length limit or the text's end is reached.
+
+        Returns:
+            What was read, and whether there is more.
+        """
+        limit = self._guess
+        most = max(limit, _MOST_CHARACTERS)
+        head = _head(text, limit)
+        while limit < most and not _is_settled(text, head, encoding):
+            limit = min(2 * limit, most)
+            head = _head(text, limit)
+            encoding = self._encode(head)
+        more = bool(encoding.overflowing)
+        return encoding, more or (len(text) > len(head) and not text[len(head) :].isspace())
+
+    def _encode(self, text: str) -> "Encoding":
+        return self._tokenizer.encode(text, add_special_tokens=self._special_tokens)
+
+    def word_pieces(self, text: str) -> list[tuple[str, list[int]]]:
+        """Return the words of a text in lower case, each with the ids of its pieces.
+
+        Special tokens and the prompt are left out, and what the length limit cuts.
+        """
+        text = self._prompt + valid_unicode(text)
+        with self._speaking():
+            encoding, _ = self._read(text, self._encode(_head(text, self._guess)))
+        words: dict[int, tuple[tuple[int, int], list[int]]] = {}
+        for token, word, span in zip(
+            encoding.ids, encoding.word_ids, encoding.offsets, strict=True
+        ):
+            if word is None or span[1] <= len(self._prompt):
+                continue
+            (start, end), ids = words.get(word, (span, []))
+            words[word] = ((min(start, span[0]), max(end, span[1])), [*ids, token])
+        return [(text[start:end].strip().lower(), ids) for (start, end), ids in words.values()]
+
+    def term(self, term_id: int) -> str:
+        """Return the vocabulary's entry; a number no entry has is shown as such."""
+        number = as_whole(term_id, "a term id", _TERM_IDS, "a whole number of 32 bits")
+        token = self._tokenizer.id_to_token(number) if number >= 0 else None
+        return f"[{term_id}]" if token is None else str(token)
+
+    def special_ids(self) -> tuple[frozenset[int], frozenset[int]]:
+        """Return the ids of the special tokens without the unknown token, and of that one."""
+        with self._speaking("is no tokenizer"):
+            special = {
+                number
+                for number, token in self._tokenizer.get_added_tokens_decoder().items()
+                if token.special
+            }
+            unknown = {
+                number
+                for name in ("[UNK]", "<unk>", getattr(self._tokenizer.model, "unk_token", None))
+                if name is not None and (number := self._tokenizer.token_to_id(name)) is not None
+            }
+        return frozenset(special - unknown), frozenset(unknown)
+
+
+def _load(content: bytes) -> "LoadedTokenizer":
+    from tokenizers import Tokenizer as LoadedTokenizer
+
+    return LoadedTokenizer.from_buffer(content)
+
+
+def _sections(text: str) -> Iterator[tuple[int, str]]:
+    """Cut a text into what is tokenized at once, each part with its place."""
+    begin = 0
+    while True:
+        section = _head(text[begin : begin + _SECTION + 1], _SECTION)
+        yield begin, section
+        begin += len(section)
+        if begin >= len(text):
+            return
+
+
+def _together(texts: Sequence[str]) -> Iterator[tuple[list[int], list[str]]]:
+    """Group the sections of texts to be tokenized at once, each with its text's number."""
+    numbers: list[int] = []
+    sections: list[str] = []
+    for number, text in enumerate(texts):
+        for _, section in _sections(text):
+            if sections and sum(map(len, sections)) + len(section) > _TOGETHER:
+                yield numbers, sections
+                numbers, sections = [], []
+            numbers.append(number)
+            sections.append(section)
+    if sections:
+        yield numbers, sections
+
+
+def _head(text: str, limit: int) -> str:
+    """Cut a long text at white space, where no tokenizer joins what stands on both sides.
+
+    Writing without spaces is cut anywhere: what the cut spoils lies past the length limit, or the
+    text is read on.
+    """
+    if len(text) <= limit:
+        return text
+    for end in range(limit, limit // 2, -1):
+        if text[end].isspace():
+            return text[:end]
+    return text[:limit]
+
+
+def _is_settled(text: str, head: str, encoding: "Encoding") -> bool:
+    """Say whether what is left of the text can change nothing.
+
+    A cut may spoil the last word, also at white space, some of which tokenizers drop. So the limit
+    must come before that word.
+    """
+    if len(head) == len(text):
+        return True
+    kept = [word for word in encoding.word_ids if word is not None]
+    beyond = [word for part in encoding.overflowing for word in part.word_ids if word is not None]
+    return bool(beyond) and (not kept or kept[-1] < max(beyond))
+
+
+def _run_alone() -> None:
+    """Keep a forked child from waiting for the threads of its parent, whatever it was told."""
+    if os.environ.get("TOKENIZERS_PARALLELISM"):  # else the library sees to it
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_run_alone)

@@ -1,0 +1,184 @@
+"""Vectors that were encoded before, on disk.
+
+A file holds a chunk of texts. Its name is a hash of the texts, the model's fingerprint and all else
+that the vectors depend on, so that nothing ever has to be invalidated; and since a text has the
+same vector in every batch, a chunk from disk is what encoding it anew would give. An interrupted
+run goes on where it was. Deleting the folder is always safe.
+"""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from spladelet.bundle.bundle_files import read_file
+from spladelet.caches import cache_folder
+from spladelet.documents import Document
+from spladelet.encoder.encoder import Encoder, TruncationWarning
+from spladelet.errors import InputError
+from spladelet.files import replacing
+from spladelet.parameters import as_real, as_whole
+from spladelet.progress import Progress
+from spladelet.vector import SparseVectors, check_pruning
+
+_CHUNK = 512
+_VERSION = 1
+_MOST_BYTES = 1 << 30  # of a file: a chunk in which every text has 170,000 terms
+_FIELDS = ("row_offsets", "term_ids", "weights", "truncated")
+
+
+class VectorCache:
+    """Encodes texts, and remembers.
+
+    Args:
+        encoder: The model.
+        folder: Where vectors are kept; None keeps none.
+        max_active_dims: For documents; see `Encoder.encode_documents`.
+        min_weight: Likewise.
+
+    Raises:
+        InputError: `folder` can be none, or a limit makes no sense.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        max_active_dims: int | None = None,
+        min_weight: float = 0.0,
+    ) -> None:
+        self._encoder = encoder
+        self._folder = None if folder is None else _path(folder) / encoder.fingerprint[:16]
+        if max_active_dims is not None:  # what is kept is named after them
+            expected, many = "a whole number, at least 1, or None for no limit", range(1, 1 << 63)
+            max_active_dims = as_whole(max_active_dims, "max_active_dims", many, expected)
+        min_weight = as_real(min_weight, "min_weight", "a finite number, 0 or above")
+        check_pruning(max_active_dims, min_weight)
+        self._limits = {"max_active_dims": max_active_dims, "min_weight": min_weight}
+
+    def encode_documents(
+        self, documents: Sequence[Document], label: str, *, progress: bool | None = None
+    ) -> SparseVectors:
+        """Encode documents, one row each; `label` names the progress bar."""
+        chunks = []
+        with Progress(label, len(documents), show=progress) as bar:
+            for texts in _chunks([document.content for document in documents]):
+                chunks.append(self._chunk("document", texts))
+                bar.advance(len(texts))
+        return self._join(chunks)
+
+    def encode_queries(self, queries: Sequence[str]) -> SparseVectors:
+        """Encode queries, one row each."""
+        return self._join([self._chunk("query", texts) for texts in _chunks(queries)])
+
+    def _chunk(self, side: str, texts: list[str]) -> SparseVectors:
+        file = self._file(side, texts)
+        if file is None:
+            return self._encode(side, texts)
+        vectors = _read(file, len(texts), self._encoder)
+        if vectors is None:
+            vectors = self._encode(side, texts)
+            _write(file, vectors)
+        return vectors
+
+    def _encode(self, side: str, texts: list[str]) -> SparseVectors:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncationWarning)  # `truncated` has the count
+            if side == "query":
+                return self._encoder.encode_queries(texts)
+            return self._encoder.encode_documents(texts, progress=False, **self._limits)  # type: ignore[arg-type]
+
+    def _file(self, side: str, texts: list[str]) -> Path | None:
+        if self._folder is None:
+            return None
+        limits = self._limits if side == "document" else None
+        key = json.dumps([_VERSION, self._encoder.fingerprint, side, limits, texts])
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
+
+    def _join(self, chunks: list[SparseVectors]) -> SparseVectors:
+        lengths = [chunk.active_dims for chunk in chunks]
+        offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
+        starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        return SparseVectors(
+            offsets,
+            np.concatenate([np.empty(0, np.int32), *(chunk.term_ids for chunk in chunks)]),
+            np.concatenate([np.empty(0, np.float32), *(chunk.weights for chunk in chunks)]),
+            self._encoder.vocab_size,
+            self._encoder.fingerprint,
+            tuple(
+                int(start) + row
+                for start, chunk in zip(starts, chunks, strict=False)
+                for row in chunk.truncated
+            ),
+        )
+
+
+def default_folder() -> Path:
+    """Return the folder for such files: $SPLADELET_CACHE, or in the system's for caches."""
+    folder = cache_folder()
+    return folder if os.environ.get("SPLADELET_CACHE") else folder / "vectors"
+
+
+def _path(folder: str | os.PathLike[str]) -> Path:
+    named = os.fspath(folder) if isinstance(folder, (str, os.PathLike)) else None
+    if not isinstance(named, str) or "\0" in named:
+        raise InputError(f"folder is {folder!r:.200}; expected a path, or None to keep nothing.")
+    return Path(named)
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
+    iterator = iter(texts)
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield chunk
+
+
+def _read(file: Path, texts: int, encoder: Encoder) -> SparseVectors | None:
+    """Read a chunk; None where there is none, or it is damaged."""
+    try:
+        content = BytesIO(read_file(file, _MOST_BYTES))
+        with np.load(content, allow_pickle=False) as arrays:
+            offsets, ids, weights, truncated = (arrays[name] for name in _FIELDS)
+        sound = (
+            (offsets.dtype, ids.dtype, weights.dtype) == (np.int64, np.int32, np.float32)
+            and offsets.shape == (texts + 1,)
+            and offsets[0] == 0
+            and (np.diff(offsets) >= 0).all()
+            and ids.shape == weights.shape == (offsets[-1],)
+            and ((ids >= 0) & (ids < encoder.vocab_size)).all()
+            and (np.isfinite(weights) & (weights > 0)).all()
+            and ((truncated >= 0) & (truncated < texts)).all()
+        )
+    except Exception:  # noqa: BLE001  numpy and zipfile raise of all kinds for what is damaged
+        return None
+    if not sound:
+        return None
+    rows = tuple(int(row) for row in truncated)
+    return SparseVectors(offsets, ids, weights, encoder.vocab_size, encoder.fingerprint, rows)
+
+
+def _write(file: Path, vectors: SparseVectors) -> None:
+    """Write a chunk, whole or not at all; a full or read-only disk only costs the speed."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.is_file() and not file.is_dir():  # a pipe would be waited for
+            file.unlink(missing_ok=True)
+        with replacing(file) as target:
+            np.savez(
+                target,
+                row_offsets=vectors.row_offsets,
+                term_ids=vectors.term_ids,
+                weights=vectors.weights,
+                truncated=np.array(vectors.truncated, np.int64),
+            )
+    except OSError as error:
+        warnings.warn(
+            f"vectors are not kept: {error}. Choose another folder with --cache.",
+            stacklevel=2,
+        )

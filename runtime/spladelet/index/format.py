@@ -1,0 +1,212 @@
+"""What is in an index: the manifest of a generation, and the segments it names.
+
+Does not open what it names: see `store`.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spladelet.errors import IndexFormatError, InputError
+from spladelet.files import FileEntry
+
+FORMAT = "spladelet-index"
+FORMAT_VERSION = 2
+SEGMENT_NAME = re.compile(r"segment-[0-9a-f]{16}")
+DELETED_NAME = re.compile(r"deleted-[0-9a-f]{16}\.npy")
+
+MAX_DOCUMENTS = 1 << 18
+
+# What an index on disk keeps the tables in.
+ID_FILES = ("id_hashes.npy", "id_numbers.npy")
+METADATA_FILES = (
+    "metadata_keys.npy",
+    "metadata_key_offsets.npy",
+    "metadata_offsets.npy",
+    "metadata_numbers.npy",
+)
+
+_IMPACTS: dict[str, type[np.generic]] = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "uint8": np.uint8,
+}
+KINDS = tuple(_IMPACTS)
+
+# The files of a segment, and what the arrays among them hold; impacts are of the index's type.
+FILES: dict[str, type[np.generic] | None] = {
+    "terms.npy": np.int32,
+    "offsets.npy": np.int64,
+    "numbers.npy": np.int32,
+    "impacts.npy": np.float32,
+    "scales.npy": np.float32,
+    "errors.npy": np.float32,
+    "numbers_crc.npy": np.uint32,
+    "impacts_crc.npy": np.uint32,
+    "documents.jsonl": None,
+    "document_offsets.npy": np.int64,
+    "documents_crc.npy": np.uint32,
+    **dict(zip(ID_FILES, (np.uint64, np.int32), strict=True)),
+    **dict(zip(METADATA_FILES, (np.uint8, np.int64, np.int64, np.int32), strict=True)),
+}
+
+
+def check_kind(kind: str) -> None:
+    """Raise InputError unless weights can be kept as this."""
+    if not isinstance(kind, str) or kind not in _IMPACTS:
+        raise InputError(f"weights is {kind!r}; expected one of {', '.join(_IMPACTS)}.")
+
+
+def impact_type(kind: str) -> type[np.generic]:
+    """Return the numpy type that weights are kept in."""
+    return _IMPACTS[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """What the manifest says of a segment.
+
+    Attributes:
+        name: Its folder.
+        documents: How many it holds, deleted ones too.
+        postings: Likewise.
+        deleted: How many of the documents are deleted.
+        files: Size and hash of each, by name; the one of the deleted documents too.
+    """
+
+    name: str
+    documents: int
+    postings: int
+    deleted: int
+    files: Mapping[str, FileEntry]
+
+    @property
+    def deletions(self) -> list[str]:
+        """The name of the file that says which documents are deleted, if some are."""
+        return [name for name in self.files if name not in FILES]
+
+    @property
+    def lasting(self) -> dict[str, FileEntry]:
+        """The files that stay as they are, whatever is deleted."""
+        return {name: self.files[name] for name in FILES}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One generation of an index.
+
+    Attributes:
+        generation: Counts up with every save.
+        vocab_size: How many terms the model has.
+        model: Fingerprint of the model; None if unknown.
+        model_name: What people call it; may be empty.
+        weights: What weights are kept in: "float32", "float16" or "uint8".
+        segments: The documents, in order.
+        encoding: How its documents are encoded, for those that are added later; {} if unknown.
+    """
+
+    generation: int
+    vocab_size: int
+    model: str | None
+    model_name: str
+    weights: str
+    segments: tuple[SegmentEntry, ...]
+    encoding: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Write the manifest as text, with a sum of its own."""
+        raw = {"format": FORMAT, "format_version": FORMAT_VERSION} | asdict(self)
+        if not self.encoding:  # as it was before there was any
+            del raw["encoding"]
+        return json.dumps(raw | {"sha256": _sum(raw)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: Path) -> "Manifest":
+        """Read a manifest.
+
+        Raises:
+            IndexFormatError: It is of an unknown version, damaged, or not well-formed.
+        """
+        try:
+            raw = json.loads(text)
+            if raw["format"] != FORMAT or raw["format_version"] != FORMAT_VERSION:
+                raise IndexFormatError(
+                    f"{where} has format {raw['format']!r} version {raw['format_version']!r}; this "
+                    f"version reads {FORMAT!r} version {FORMAT_VERSION}. Upgrade with `pip install "
+                    "-U spladelet`, or build the index again."
+                )
+            if raw.pop("sha256") != _sum(raw):
+                raise IndexFormatError(
+                    f"{where} was changed or damaged: its sha256 is not the one it states. Build "
+                    "the index again."
+                )
+            impact_type(raw["weights"])
+            segments = tuple(_segment_entry(entry, where) for entry in raw["segments"])
+            return cls(
+                _count(raw, "generation"),
+                _count(raw, "vocab_size"),
+                _text(raw, "model") if raw["model"] is not None else None,
+                _text(raw, "model_name"),
+                raw["weights"],
+                segments,
+                dict(raw.get("encoding", {})),
+            )
+        except IndexFormatError:
+            raise
+        except Exception as error:  # whatever JSON of another shape brings: it comes from outside
+            raise IndexFormatError(
+                f"{where} is not a well-formed manifest ({type(error).__name__}: {error}). "
+                "Build the index again."
+            ) from error
+
+
+def _sum(raw: Mapping[str, Any]) -> str:
+    text = json.dumps(raw, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _segment_entry(raw: Mapping[str, Any], where: Path) -> SegmentEntry:
+    if not SEGMENT_NAME.fullmatch(raw["name"]):
+        raise IndexFormatError(f"{where} names segment {raw['name']!r}, which none is called.")
+    files = {name: FileEntry(**raw["files"][name]) for name in FILES}
+    marks = [name for name in raw["files"] if DELETED_NAME.fullmatch(name)]
+    files |= {name: FileEntry(**raw["files"][name]) for name in marks}
+    documents, deleted = _count(raw, "documents"), _count(raw, "deleted")
+    if len(marks) != (deleted > 0) or documents > MAX_DOCUMENTS:
+        raise ValueError(f"segment {raw['name']} has {documents} documents, {deleted} deleted")
+    return SegmentEntry(raw["name"], documents, _count(raw, "postings"), deleted, files)
+
+
+def _text(raw: Mapping[str, Any], name: str) -> str:
+    value = raw[name]
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r:.40}, expected a text")
+    return value
+
+
+def _count(raw: Mapping[str, Any], name: str) -> int:
+    value = raw[name]
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} is {value!r:.40}, expected a whole number, 0 or above")
+    return value
+
+
+def check_encoding(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return how documents are encoded, as a manifest can keep it.
+
+    Raises:
+        InputError: It is no mapping from names to values of JSON.
+    """
+    try:
+        kept: dict[str, Any] = json.loads(json.dumps(dict(given or {}), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"encoding is {given!r:.60}; expected values of JSON by name ({error})."
+        ) from error
+    return kept

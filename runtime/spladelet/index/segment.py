@@ -1,0 +1,279 @@
+"""A segment: up to 262,144 documents with their posting lists, never changed once made.
+
+So many that lists are long enough to be read at full speed, and few enough that one is made or
+merged in about a gigabyte of memory, however large the index. Weights are kept as impacts of 4, 2
+or 1 bytes, with a scale for each term; what that loses is measured when the segment is made, and
+kept beside each term. Does not know files: see `store`.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelet.documents import Document
+from spladelet.index.filters import Filter
+from spladelet.index.format import ID_FILES, METADATA_FILES
+from spladelet.index.metadata_table import MetadataTable
+from spladelet.index.scoring import Postings, score, score_among, top_k
+from spladelet.index.stored_documents import StoredLine, document_of, id_of
+from spladelet.lazy import lazy
+
+# Looking a few documents up in one posting list takes as long as summing so many postings, and so
+# many for each document.
+_LOOK_UP = 4096
+_LOOK_UP_EACH = 8
+# With a larger share of the documents than this, masking every score is faster than picking some.
+_MANY = 0.2
+
+
+class Checks(Protocol):
+    """Raises IndexFormatError where something on disk is damaged: see `integrity.Checks`."""
+
+    def lists(self, postings: Postings, places: NDArray[np.int64], /) -> None:
+        """Check posting lists."""
+
+    def all_lists(self, postings: Postings, /) -> None:
+        """Check all posting lists."""
+
+    def files(self, *names: str) -> None:
+        """Check whole files."""
+
+    def everything(self, postings: Postings, /) -> None:
+        """Check all there is."""
+
+
+class Documents(Protocol):
+    """Documents by number, in memory or on disk: see `lines`."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int, /) -> Document: ...
+    def __iter__(self) -> Iterator[Document]: ...
+
+    def sources(self, numbers: Sequence[int], /) -> Sequence[Document | StoredLine]:
+        """Return what some of them can be read from."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdTable:
+    """Documents' numbers by the hash of their ids.
+
+    Attributes:
+        hashes: uint64[documents], ascending.
+        numbers: int32[documents], whose hash it is.
+    """
+
+    hashes: NDArray[np.uint64]
+    numbers: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> "IdTable":
+        """Make the table of documents in their order."""
+        hashes = hash_ids(ids)
+        order = np.argsort(hashes, kind="stable")
+        return cls(hashes[order], order.astype(np.int32))
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The only documents that may be found.
+
+    Attributes:
+        mask: bool[documents].
+        numbers: int32[allowed documents], ascending; None if they are many.
+    """
+
+    mask: NDArray[np.bool_]
+    numbers: NDArray[np.int32] | None
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> "Selection":
+        """Make the selection of a mask."""
+        numbers = np.flatnonzero(mask).astype(np.int32)
+        return cls(mask, numbers if len(numbers) <= _MANY * len(mask) else None)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Documents, some of which may be deleted.
+
+    Attributes:
+        postings: Their posting lists.
+        documents: The documents.
+        ids: Their numbers by id.
+        metadata: Their numbers by what their metadata say.
+        deleted: int32[deleted documents], their numbers, ascending.
+        checks: Finds what was damaged on disk; None if this was made in memory.
+    """
+
+    postings: Postings
+    documents: Documents
+    ids: IdTable
+    metadata: MetadataTable
+    deleted: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    checks: Checks | None = None
+
+    def __len__(self) -> int:
+        """Return how many documents are not deleted."""
+        return self.postings.documents - len(self.deleted)
+
+    @lazy
+    def live(self) -> NDArray[np.int64]:
+        """The numbers of the documents that are not deleted, ascending: int64[len]."""
+        is_live = np.ones(self.postings.documents, bool)
+        is_live[self.deleted] = False
+        return np.flatnonzero(is_live)
+
+    def document(self, rank: int) -> Document:
+        """Return a document by its rank among those that are not deleted."""
+        return document_of(*self.sources([rank]))
+
+    def sources(self, ranks: Sequence[int]) -> Sequence[Document | StoredLine]:
+        """Return what some documents, by rank, can be read from."""
+        return self.documents.sources(self.live[ranks].tolist() if self.deleted.size else ranks)
+
+    def ranks(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the ranks of documents among those that are not deleted."""
+        return np.searchsorted(self.live, numbers) if len(self.deleted) else numbers
+
+    def search(
+        self,
+        term_ids: NDArray[np.int32],
+        weights: NDArray[np.float32],
+        k: int,
+        above: float,
+        allowed: Selection | None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
+        """Find the k documents with the highest score.
+
+        Args:
+            term_ids: The query's terms, ascending.
+            weights: Their weights.
+            k: Documents wanted.
+            above: What a score must be above.
+            allowed: The only documents that may be found, from `select`; None for all.
+
+        Returns:
+            Their numbers, their scores, and how far off a score may be.
+        """
+        places, weights = self.postings.find(term_ids, weights)
+        if self.checks is not None:
+            self.checks.lists(self.postings, places)
+        error = float(weights.astype(np.float64) @ self.postings.errors[places])
+        numbers = None if allowed is None else allowed.numbers
+        if numbers is not None and self._is_worth_looking_up(numbers, places):
+            scores = score_among(self.postings, places, weights, numbers)
+        else:
+            scores = score(self.postings, places, weights)
+            if numbers is not None:
+                scores = scores[numbers]
+            elif allowed is not None:
+                np.multiply(scores, allowed.mask, out=scores)
+            else:
+                scores[self.deleted] = 0
+        found = top_k(scores, k, above)
+        best = found if numbers is None else numbers[found].astype(np.int64)
+        return best, scores[found], error
+
+    def select(self, wanted: Filter) -> Selection | None:
+        """Return the documents that a filter allows, none deleted; None if there are none."""
+        if self.checks is not None:
+            self.checks.files(*METADATA_FILES)
+        allowed = wanted.holds(self.metadata, self.postings.documents)
+        if wanted.ids is not None:
+            ids = list(wanted.ids)
+            found = self.find(ids, hash_ids(ids)).values()
+            named = np.zeros(self.postings.documents, bool)
+            named[np.fromiter(found, np.int64, len(found))] = True
+            allowed &= named
+        allowed[self.deleted] = False
+        return Selection.of(allowed) if allowed.any() else None
+
+    def fields(self) -> list[str]:
+        """Return the names of the fields that documents have, deleted ones too, ascending."""
+        if self.checks is not None:
+            self.checks.files(*METADATA_FILES)
+        return list(self.metadata.fields())
+
+    def find(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, int]:
+        """Return the numbers of those documents that are here and not deleted.
+
+        Args:
+            ids: Their ids.
+            hashes: The ids' hashes, from `hash_ids`.
+        """
+        if self.checks is not None:
+            self.checks.files(*ID_FILES)
+        first = np.searchsorted(self.ids.hashes, hashes, "left")
+        last = np.searchsorted(self.ids.hashes, hashes, "right")
+        found: dict[str, int] = {}
+        for asked in np.flatnonzero(last > first).tolist():
+            numbers = self.ids.numbers[first[asked] : last[asked]].tolist()
+            for number, source in zip(numbers, self.documents.sources(numbers), strict=True):
+                if id_of(source) == ids[asked] and not self._is_deleted(number):
+                    found[ids[asked]] = number
+        return found
+
+    def row(self, rank: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return a document's term ids, ascending, and their weights.
+
+        Raises:
+            IndexFormatError: One of its posting lists on disk is damaged.
+        """
+        stored = self.postings
+        number = int(self.live[rank]) if len(self.deleted) else rank
+        found = np.flatnonzero(stored.numbers == number)
+        places = np.searchsorted(stored.offsets, found, "right") - 1
+        if self.checks is not None:
+            self.checks.lists(stored, places)
+        return stored.terms[places], stored.impacts[found].astype(np.float32) * stored.scales[
+            places
+        ]
+
+    def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """Return the vectors as a CSR matrix's offsets, term ids and weights; none of the deleted.
+
+        Raises:
+            IndexFormatError: A posting list on disk is damaged.
+        """
+        stored = self.postings
+        if self.checks is not None:
+            self.checks.all_lists(stored)
+        lengths = np.diff(stored.offsets)
+        term_ids = np.repeat(stored.terms, lengths)
+        weights = stored.impacts.astype(np.float32) * np.repeat(stored.scales, lengths)
+        order = stable_order(stored.numbers)
+        if len(self.deleted):
+            is_deleted = np.zeros(stored.documents, bool)
+            is_deleted[self.deleted] = True
+            order = order[~is_deleted[stored.numbers[order]]]
+        counts = np.bincount(stored.numbers[order], minlength=stored.documents)[self.live]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return offsets, term_ids[order], weights[order]
+
+    def _is_worth_looking_up(self, numbers: NDArray[np.int32], places: NDArray[np.int64]) -> bool:
+        each = _LOOK_UP + _LOOK_UP_EACH * len(numbers)
+        return len(places) * each < self.postings.count(places)
+
+    def _is_deleted(self, number: int) -> bool:
+        place = int(np.searchsorted(self.deleted, number))
+        return place < len(self.deleted) and int(self.deleted[place]) == number
+
+
+def hash_ids(ids: Iterable[str]) -> NDArray[np.uint64]:
+    """Return 64 bits of each id's BLAKE2b."""
+    digests = [
+        hashlib.blake2b(i.encode("utf-8", "surrogatepass"), digest_size=8).digest() for i in ids
+    ]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
+
+
+def stable_order(keys: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Order by key, stably: by counting 16 bits at a time, for so numpy sorts these."""
+    order = np.argsort((keys & 0xFFFF).astype(np.uint16), kind="stable")
+    if len(keys) and int(keys.max()) > 0xFFFF:
+        order = order[np.argsort((keys[order] >> 16).astype(np.uint16), kind="stable")]
+    return order

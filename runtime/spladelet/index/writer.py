@@ -1,0 +1,412 @@
+"""Changing an index on disk: add, replace, delete, compact.
+
+Changes are gathered and take effect together, when they are committed. Documents fill a segment in
+memory, which is written when full, so that memory does not grow with the collection. Commits leave
+small segments, which are merged eight at a time: a document is rewritten at most five times.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spladelet.documents import Document, as_documents, check_id_list, check_ids
+from spladelet.errors import DuplicateIdError, IndexWriteError, InputError
+from spladelet.index import segment_files
+from spladelet.index.build import build_segment, merge_segments
+from spladelet.index.filters import Filter, Where
+from spladelet.index.format import MAX_DOCUMENTS, Manifest, SegmentEntry, check_encoding, check_kind
+from spladelet.index.generations import claim, write_error
+from spladelet.index.metadata_table import MetadataTable
+from spladelet.index.segment import Segment, hash_ids
+from spladelet.vector import SparseVectors, as_vectors, check_same_model
+
+_FANOUT = 8  # segments of like size that are merged into one
+_DELETED_SHARE = 0.3  # of a segment's documents, from which on it is rewritten
+
+
+@dataclass(slots=True)
+class _Part:
+    """A segment of the index to be."""
+
+    entry: SegmentEntry
+    segment: Segment
+    is_new: bool = False  # no manifest names it yet
+
+
+class IndexWriter:
+    """The one writer of an index folder; readers go on beside it.
+
+    Use it in a `with` block: what was changed is committed at the end of it, or dropped if an error
+    leaves it. It belongs to the process that made it: a fork of that process cannot use it.
+
+    >>> with IndexWriter("notes-index") as writer:  # doctest: +SKIP
+    ...     writer.add(encoder.encode_documents(documents), documents)
+    ...     writer.delete(["an old one"])
+
+    Args:
+        path: The index; a new one is made where there is none.
+        weights: What a new index keeps weights in: "float32" (the default), "float16" or "uint8".
+            None takes what the index has.
+        model_name: What people call a new index's model.
+        encoding: How a new index's documents are encoded: see `Index.build`.
+
+    Raises:
+        IndexLockedError: Another writer is at work.
+        IndexWriteError: The folder holds something else, or cannot be written to.
+        IndexFormatError: The index is of an unknown version, truncated or damaged.
+        InputError: `weights` is none of the three, or not the index's.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        weights: str | None = None,
+        model_name: str = "",
+        encoding: Mapping[str, Any] | None = None,
+    ) -> None:
+        kind = "float32" if weights is None else weights
+        check_kind(kind)
+        self._manifest = Manifest(0, 0, None, model_name, kind, (), check_encoding(encoding))
+        self._parts: list[_Part] = []
+        self._pending = _Pending()
+        self._changed = self._closed = False
+        self._resources = ExitStack()
+        try:
+            self._folder = self._resources.enter_context(claim(Path(path)))
+            if self._folder.generation:
+                self._open(weights)
+        except BaseException:
+            self._resources.close()
+            raise
+
+    @property
+    def encoding(self) -> Mapping[str, Any]:
+        """How the documents are encoded; see `Index.encoding`."""
+        return MappingProxyType(dict(self._manifest.encoding))
+
+    def add(
+        self, vectors: SparseVectors, documents: Iterable[str | Document] | None = None
+    ) -> None:
+        """Add documents.
+
+        Args:
+            vectors: One vector a document.
+            documents: The documents, in the same order; a str, or None for each, gets as id how
+                many documents there were before it.
+
+        Raises:
+            InputError: There are not as many documents as vectors.
+            DuplicateIdError: Two documents have one id, or the index has it already.
+            ModelMismatchError: The vectors are of another model than the index.
+        """
+        self._add(vectors, documents, replacing=False)
+
+    def upsert(self, vectors: SparseVectors, documents: Iterable[Document]) -> None:
+        """Add documents, each in place of the one that has its id, if there is one.
+
+        Raises:
+            InputError: There are not as many documents as vectors.
+            DuplicateIdError: Two of these documents have one id.
+            ModelMismatchError: The vectors are of another model than the index.
+        """
+        self._add(vectors, documents, replacing=True)
+
+    def delete(self, ids: Iterable[str], *, where: Where | None = None) -> int:
+        """Delete documents; returns how many of the ids there were.
+
+        Args:
+            ids: Their ids.
+            where: What their metadata must be, see `Index.search`; others of the ids stay.
+
+        Raises:
+            InputError: `ids` is one str, not several, one of them is no str, or `where` is not
+                well-formed.
+        """
+        self._check_open()
+        asked = check_id_list(ids)
+        wanted = Filter.of(where, None)
+        if wanted is not None:
+            asked = self._fitting(asked, wanted)
+        return self._delete(asked, hash_ids(asked))
+
+    def commit(self) -> None:
+        """Make the changes so far the index's next generation.
+
+        Raises:
+            IndexWriteError: Writing failed; the index is as it was, unless the message says
+                otherwise, and this writer is closed.
+        """
+        self._check_open()
+        if not self._changed and self._folder.generation:
+            return
+        with self._closing_on_error():
+            self._flush(0)
+            while (run := _plan_merge([part.segment for part in self._parts])) is not None:
+                self._merge(run)
+            self._publish()
+
+    def compact(self) -> None:
+        """Commit, and rewrite so that no deleted document and no small neighbours are left.
+
+        Raises:
+            IndexWriteError: Writing failed; the index is as it was, and this writer is closed.
+        """
+        self._check_open()
+        with self._closing_on_error():
+            self._flush(0)
+            start = 0
+            while start < len(self._parts):
+                stop = _fitting([part.segment for part in self._parts], start)
+                if stop - start > 1 or len(self._parts[start].segment.deleted):
+                    removed = self._merge(slice(start, stop))
+                    start += 1 - removed
+                else:
+                    start = stop
+            self._publish()
+
+    def close(self) -> None:
+        """Drop what is not committed, and let other writers in."""
+        if not self._closed and self._folder.is_mine:
+            self._folder.discard(part.entry.name for part in self._parts if part.is_new)
+        self._parts, self._pending, self._closed = [], _Pending(), True
+        self._resources.close()
+
+    def __len__(self) -> int:
+        """Return how many documents the index will have."""
+        return sum(len(part.segment) for part in self._parts) + len(self._pending)
+
+    def __enter__(self) -> "IndexWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            self.close()
+
+    def _open(self, weights: str | None) -> None:
+        opened = segment_files.read_index(self._folder.path)
+        self._manifest, segments = opened.manifest, opened.segments
+        if weights not in (None, self._manifest.weights):
+            raise InputError(
+                f"weights is {weights!r}, but the index in {self._folder.path} keeps "
+                f"{self._manifest.weights!r}. Leave it out, or build another index."
+            )
+        entries = self._manifest.segments
+        self._parts = [_Part(e, s) for e, s in zip(entries, segments, strict=True)]
+
+    def _add(
+        self,
+        given: SparseVectors,
+        texts: Iterable[str | Document] | None,
+        *,
+        replacing: bool,
+    ) -> None:
+        self._check_open()
+        vectors = as_vectors(given, self._manifest.vocab_size or None)
+        documents = as_documents(texts, len(vectors), len(self))
+        self._check_model(vectors)
+        check_ids(documents)
+        ids = [document.id for document in documents]
+        hashes = hash_ids(ids if self._parts else ())
+        if replacing:
+            self._delete(ids, hashes)
+        elif known := self._known(ids, hashes):
+            raise DuplicateIdError(
+                f"the index has a document with id {known!r}. Give each its own, or replace it "
+                "with upsert."
+            )
+        self._changed = True
+        self._pending.add(vectors, documents)
+        with self._closing_on_error():
+            self._flush(MAX_DOCUMENTS)
+
+    def _check_model(self, vectors: SparseVectors) -> None:
+        manifest = self._manifest
+        if not manifest.vocab_size:
+            self._manifest = replace(manifest, vocab_size=vectors.vocab_size, model=vectors.model)
+            return
+        check_same_model(vectors, manifest)
+        if manifest.model is None and not len(self):
+            self._manifest = replace(manifest, model=vectors.model)
+
+    def _known(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> str | None:
+        """Return one of the ids that is taken; None if none is."""
+        for taken in (i for i in ids if i in self._pending.places):
+            return taken
+        for part in self._parts:
+            for taken in part.segment.find(ids, hashes):
+                return taken
+        return None
+
+    def _fitting(self, ids: Sequence[str], wanted: Filter) -> list[str]:
+        """Return those of the ids whose documents fit."""
+        found = self._pending.find(ids)
+        hashes = hash_ids(ids)
+        for part in self._parts:
+            numbers = part.segment.find(ids, hashes)
+            found |= {i: part.segment.documents[number] for i, number in numbers.items()}
+        table = MetadataTable.of(document.metadata for document in found.values())
+        fits = wanted.holds(table, len(found)).tolist()
+        return [identity for identity, fit in zip(found, fits, strict=True) if fit]
+
+    def _delete(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> int:
+        count = self._pending.delete(ids)
+        for part in self._parts:
+            found = part.segment.find(ids, hashes)
+            if found:
+                numbers = np.fromiter(found.values(), np.int32, len(found))
+                deleted = np.union1d(part.segment.deleted, numbers)
+                part.segment = replace(part.segment, deleted=deleted)
+                count += len(found)
+        self._changed = self._changed or count > 0
+        return count
+
+    def _flush(self, full: int) -> None:
+        """Write pending documents as segments, as long as there are so many (at least one)."""
+        while len(self._pending) >= max(full, 1):
+            vectors, documents = self._pending.take(MAX_DOCUMENTS)
+            self._write(len(self._parts), build_segment(vectors, documents, self._manifest.weights))
+
+    def _write(self, place: int, segment: Segment) -> None:
+        """Write a new segment, and put it in its place as it is read from there."""
+        entry = segment_files.write_segment(self._folder, segment)
+        try:
+            opened = segment_files.open_segment(self._folder.folder, entry, self._manifest, {})
+        except BaseException:
+            self._folder.discard([entry.name])
+            raise
+        self._parts.insert(place, _Part(entry, opened, is_new=True))
+
+    def _merge(self, run: slice) -> bool:
+        """Write one segment in place of several; returns whether nothing of them was left."""
+        merged = self._parts[run]
+        segments = [part.segment for part in merged]
+        is_empty = not any(len(segment) for segment in segments)
+        if not is_empty:
+            weights, vocab_size = self._manifest.weights, self._manifest.vocab_size
+            self._write(run.stop, merge_segments(segments, weights, vocab_size))
+        del self._parts[run]
+        self._folder.discard(part.entry.name for part in merged if part.is_new)
+        return is_empty
+
+    def _publish(self) -> None:
+        entries = [
+            part.entry
+            if len(part.segment.deleted) == part.entry.deleted
+            else segment_files.write_deleted(self._folder, part.entry, part.segment.deleted)
+            for part in self._parts
+        ]
+        manifest = replace(
+            self._manifest,
+            generation=self._folder.generation + 1,
+            segments=tuple(entries),
+        )
+        self._folder.publish(manifest)
+        self._manifest, self._changed = manifest, False
+        self._parts = [
+            _Part(entry, part.segment) for entry, part in zip(entries, self._parts, strict=True)
+        ]
+
+    @contextmanager
+    def _closing_on_error(self) -> Iterator[None]:
+        """Close after a failed write, and raise a system's error in the package's terms."""
+        try:
+            yield
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise write_error(self._folder.path, error) from error
+            raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise IndexWriteError(f"this writer of {self._folder.path} is closed. Open another.")
+        if not self._folder.is_mine:
+            raise IndexWriteError(
+                f"this writer of {self._folder.path} belongs to the process that this one was "
+                "forked from. Open another when that one has ended."
+            )
+
+
+class _Pending:
+    """Documents that wait to become a segment."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {}  # of those not deleted, by id
+        self._vectors: list[SparseVectors] = []
+        self._documents: list[Document] = []
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def add(self, vectors: SparseVectors, documents: Sequence[Document]) -> None:
+        start = len(self._documents)
+        self.places |= {document.id: start + i for i, document in enumerate(documents)}
+        self._vectors.append(vectors)
+        self._documents += documents
+
+    def delete(self, ids: Iterable[str]) -> int:
+        return sum(self.places.pop(i, None) is not None for i in ids)
+
+    def find(self, ids: Iterable[str]) -> dict[str, Document]:
+        return {i: self._documents[self.places[i]] for i in ids if i in self.places}
+
+    def take(self, count: int) -> tuple[SparseVectors, list[Document]]:
+        """Remove and return the first so many that are not deleted."""
+        places = np.sort(np.fromiter(self.places.values(), np.int64, len(self.places)))
+        vocab_size, model = self._vectors[0].vocab_size, self._vectors[0].model
+        joined = SparseVectors.stack(self._vectors, vocab_size, model)
+        documents = self._documents
+        first, rest = places[:count], places[count:]
+        self.places, self._vectors, self._documents = {}, [], []
+        if len(rest):
+            self.add(joined.take(rest), [documents[place] for place in rest.tolist()])
+        return joined.take(first), [documents[place] for place in first.tolist()]
+
+
+def _plan_merge(segments: Sequence[Segment]) -> slice | None:
+    """Choose neighbours to merge: eight of like size, or one with many deleted documents.
+
+    Source: the tiers of log-structured merge trees, as Lucene's LogMergePolicy has them; only
+    neighbours are merged, so that documents keep their order.
+    """
+    for place, segment in enumerate(segments):
+        if len(segment.deleted) > _DELETED_SHARE * segment.postings.documents:
+            return slice(place, place + 1)
+    tiers = [int(math.log(max(len(segment), 1), _FANOUT) + 1e-9) for segment in segments]
+    for tier in range(max(tiers, default=0) + 1):
+        start = 0
+        while start < len(tiers):
+            stop = start
+            while stop < len(tiers) and tiers[stop] <= tier:
+                stop += 1
+            of_like_size = tiers[start:stop].count(tier)
+            if of_like_size >= _FANOUT and (fits := _fitting(segments, start)) > start + 1:
+                return slice(start, min(stop, fits))
+            start = max(stop, start + 1)
+    return None
+
+
+def _fitting(segments: Sequence[Segment], start: int) -> int:
+    """Return the end of the longest run from `start` that fits one segment; at least one."""
+    stop, size = start + 1, len(segments[start])
+    while stop < len(segments) and size + len(segments[stop]) <= MAX_DOCUMENTS:
+        size += len(segments[stop])
+        stop += 1
+    return stop

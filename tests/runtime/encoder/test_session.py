@@ -1,0 +1,99 @@
+"""The session: what a graph gives is checked, and every refusal is the package's own."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from spladelet import Encoder
+from spladelet.bundle.folder import Bundle
+from spladelet.encoder.cpus import thread_count
+from spladelet.encoder.session import GraphSession
+from spladelet.errors import BundleGraphError, InputError, MissingDependencyError
+
+
+@pytest.fixture
+def session(bundle_folder):
+    return GraphSession(Bundle.open(bundle_folder), "model.onnx", 1)
+
+
+@pytest.mark.parametrize(
+    ("ids", "mask"),
+    [
+        (np.array([[10**9]]), np.ones((1, 1), np.int64)),  # no such token
+        (np.array([[101, 102]]), np.ones((1, 3), np.int64)),
+        (np.full((1, 600), 101), np.ones((1, 600), np.int64)),  # more than it has positions for
+        (np.array([[1.0]]), np.ones((1, 1), np.int64)),
+    ],
+    ids=["token", "mask", "length", "type"],
+)
+def test_what_the_graph_cannot_take_is_an_error_of_the_package(session, ids, mask):
+    with pytest.raises(BundleGraphError, match=r"the graph failed on a batch of shape \(1, "):
+        session.run(ids, mask)
+
+
+def test_weights_of_another_shape_than_the_batch_are_refused(copy_bundle, replace_file, redescribe):
+    onnx = pytest.importorskip("onnx", reason="writes a graph: extra `fuse`")
+    texts, width = ["batch", "length"], 30522
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["always the same"], ["weights"])],
+        "wrong",
+        [
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, texts)
+            for name in ("input_ids", "attention_mask")
+        ],
+        [onnx.helper.make_tensor_value_info("weights", onnx.TensorProto.FLOAT, ["n", width])],
+        [onnx.numpy_helper.from_array(np.zeros((1, width), np.float32), "always the same")],
+    )
+    opset = [onnx.helper.make_opsetid("", 18)]
+    folder = copy_bundle()
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    replace_file(folder, "model.onnx", model.SerializeToString())
+
+    with pytest.raises(BundleGraphError, match=r"gave weights of shape \(1, 30522\) for a batch"):
+        Encoder.load(folder).encode_documents(["cat", "dog"])
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 2**31, 2**64, 1.5, "2", True, float("nan")])
+def test_what_is_no_number_of_threads_is_refused(threads, bundle_folder):
+    with pytest.raises(InputError, match="expected a whole number from 1 to 1024, or None"):
+        Encoder.load(bundle_folder, threads=threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2, np.int64(2)])
+def test_any_number_of_threads_gives_the_same_vector(threads, bundle_folder, encoder):
+    assert Encoder.load(bundle_folder, threads=threads).encode_query("cat") == (
+        encoder.encode_query("cat")
+    )
+    assert type(thread_count(threads)) is int
+
+
+def test_a_runtime_that_cannot_be_imported_is_an_error_of_the_package(session, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+
+    with pytest.raises(MissingDependencyError, match="pip install --force-reinstall onnxruntime"):
+        session.run(np.ones((1, 1), np.int64), np.ones((1, 1), np.int64))
+
+
+class TestGraphsWithoutZeroPoints:
+    """As spladelet 0.1.0 exported them: ONNX Runtime before 1.30 aborts where there is no VNNI."""
+
+    @pytest.fixture
+    def old(self, copy_bundle, replace_file, monkeypatch):
+        folder = copy_bundle()
+        content = (folder / "model.onnx").read_bytes()
+        first, second = (b"splade/logits/%d/weight_zero_point" % number for number in (0, 1))
+        replace_file(folder, "model.onnx", content.replace(first, second, 1))  # one for two
+        monkeypatch.setattr("spladelet.encoder.session._saturates", lambda: True)
+        return Encoder.load(folder)
+
+    @pytest.mark.parametrize("version", ["1.20.0", "1.29.0"])
+    def test_are_refused_by_name(self, version, old, monkeypatch):
+        monkeypatch.setattr("onnxruntime.__version__", version)
+
+        with pytest.raises(BundleGraphError, match=r"pip install -U 'onnxruntime>=1\.30'"):
+            old.encode_query("cat")
+
+    @pytest.mark.parametrize("version", ["1.30.0", "1.32.1", "1.30.0.dev20270101", "2.0.0"])
+    def test_are_taken_by_releases_that_can(self, version, old):
+        old._document._session._check_release(version)
