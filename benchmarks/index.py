@@ -257,7 +257,7 @@ def stream(system: str, folder: Path) -> dict[str, Any]:
     del system
     before = peak_rss_mb()
     start = time.perf_counter()
-    with IndexWriter(folder / "stream", weights="uint8") as writer:
+    with IndexWriter(folder / "stream", weight_type="uint8") as writer:
         for vectors in _read_batches(folder):
             first = len(writer)
             texts = [Document(str(first + n), f"{n} {_TEXT}") for n in range(len(vectors))]

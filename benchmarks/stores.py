@@ -56,7 +56,7 @@ def ours(weights: str) -> System:
     """Our index."""
 
     def build(matrix: csr_array, folder: Path) -> None:
-        with IndexWriter(folder / "index", weights=weights) as writer:
+        with IndexWriter(folder / "index", weight_type=weights) as writer:
             writer.add(SparseVectors.from_csr(matrix))
 
     def open_(folder: Path) -> Opened:

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spladelet import console
 from spladelet.bundle.description import ACTIVATIONS, POOLINGS, Description, Semantics
+from spladelet.cli import console
 from spladelet.cli.console import Parser
 from spladelet.documents import read_documents
 from spladelet.printable import clean, clean_json, to_json

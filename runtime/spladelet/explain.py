@@ -13,6 +13,23 @@ Words = Sequence[tuple[str, Sequence[int]]]
 
 
 @dataclass(frozen=True, slots=True)
+class WeightedTerm:
+    """A term of a text's vector.
+
+    Attributes:
+        term: The vocabulary's entry.
+        term_id: Its number.
+        weight: Its weight.
+        in_text: Whether it stands in the text; if not, the model added it.
+    """
+
+    term: str
+    term_id: int
+    weight: float
+    in_text: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TermScore:
     """What one term adds to the score.
 

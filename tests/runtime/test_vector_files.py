@@ -44,7 +44,7 @@ def index_of(rows, weights="float32"):
         Document(f"id {n}", f"text\n{n} ☃", "T" * (n % 2), {"n": n} if n % 3 else {})
         for n in range(len(rows))
     ]
-    return Index.build(SparseVectors.from_rows(vectors, VOCAB), documents, weights=weights)
+    return Index.build(SparseVectors.from_rows(vectors, VOCAB), documents, weight_type=weights)
 
 
 def rows_of(vectors):

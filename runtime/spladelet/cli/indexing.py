@@ -2,10 +2,8 @@
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ from typing import Any
 from spladelet.cli.console import standard_input
 from spladelet.cli.options import Command, add_pruning, load_encoder, readable, whole
 from spladelet.documents import Document, read_documents
-from spladelet.encoder.encoder import TEXTS_PER_WINDOW, Encoder
+from spladelet.encoder import Encoder, Encoding
+from spladelet.encoder.encoding import LONG_TEXTS
 from spladelet.errors import IndexStoreError, InputError
 from spladelet.index.format import KINDS
 from spladelet.index.generations import is_index
@@ -28,108 +27,41 @@ from spladelet.vector_files import read_vectors
 FILE_HELP = (
     'JSONL ({"id", "title", "text"}) or one document a line; may be .gz; - for standard input'
 )
-_LONG_TEXTS = ("cut", "merge", "split")
-_PASSAGES = 32  # of one document that are looked for together
-_OVERLAP = 32  # tokens that neighbouring windows of a long text share
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """How documents become vectors; an index keeps it for those that are added later.
-
-    Attributes:
-        long_texts: What becomes of texts that are longer than the model reads: cut, merge, split.
-        max_active_dims: How many terms are kept of each; None for all.
-        min_weight: What a kept term weighs at least.
-    """
-
-    long_texts: str = "cut"
-    max_active_dims: int | None = None
-    min_weight: float = 0.0
-
-    @classmethod
-    def of(cls, options: argparse.Namespace) -> "Encoding":
-        """Return what the options of `index` or `search` say."""
-        return cls(options.long_texts, options.max_active_dims, options.min_weight)
-
-    @classmethod
-    def as_before(cls, kept: Mapping[str, object], options: argparse.Namespace) -> "Encoding":
-        """Return what an index keeps of how it was made; if nothing, what the options of `add` say.
-
-        Raises:
-            InputError: The options say otherwise than the index, or it says what cannot be.
-        """
-        given = {name: getattr(options, name) for name in asdict(cls())}
-        given = {name: value for name, value in given.items() if value is not None}
-        if not kept:
-            return cls(**given)
-        said: dict[str, Any] = asdict(cls())
-        said |= {name: value for name, value in kept.items() if name in said}
-        known = cls(**said)
-        if not known._is_sound():
-            raise InputError(
-                f"the index says that it was encoded with {dict(kept)!r}, which this "
-                "version does not know. Upgrade with `pip install -U spladelet`."
-            )
-        for name, value in given.items():
-            before = getattr(known, name)
-            if value != before:
-                option = "--" + name.replace("_", "-")
-                raise InputError(
-                    f"{option} is {value}, but the index was made with "
-                    f"{'none' if before is None else before}. Leave it out, or make another index."
-                )
-        return known
-
-    def encode(
-        self, encoder: Encoder, documents: list[Document], *, progress: bool | None = None
-    ) -> tuple[SparseVectors, list[Document]]:
-        """Encode documents; returns what is to be indexed."""
-        if self.long_texts == "split":
-            documents = [part for d in documents for part in encoder.split(d, overlap=_OVERLAP)]
-        vectors = encoder.encode_documents(
-            documents,
-            max_active_dims=self.max_active_dims,
-            min_weight=self.min_weight,
-            overlap=_OVERLAP if self.long_texts == "merge" else None,
-            progress=progress,
-        )
-        return vectors, documents
-
-    def _is_sound(self) -> bool:
-        return (
-            self.long_texts in _LONG_TEXTS
-            and (self.max_active_dims is None or type(self.max_active_dims) is int)
-            and type(self.min_weight) in (int, float)
-            and math.isfinite(self.min_weight)
-        )
 
 
 def build(encoder: Encoder, source: str | Path, options: argparse.Namespace) -> Index:
-    """Encode and index a file of documents."""
-    read = list(read_documents(standard_input() if str(source) == "-" else source))
-    encoding = Encoding.of(options)
-    vectors, documents = encoding.encode(encoder, read)
+    """Encode a file of documents and index them in memory."""
+    encoding = _asked_encoding(options)
+    batches = list(_batches(encoder, source, encoding))
+    vectors = [vectors for vectors, _ in batches]
     return Index.build(
-        vectors,
-        documents,
+        SparseVectors.stack(vectors, encoder.vocab_size, encoder.fingerprint),
+        [document for _, documents in batches for document in documents],
         model_name=encoder.description.name,
-        weights=options.weights,
-        encoding=asdict(encoding),
+        weight_type=options.weights,
+        encoding=encoding.to_dict(),
     )
 
 
 def run_index(options: argparse.Namespace) -> str:
-    """Encode documents and save an index."""
+    """Encode documents and write an index, a batch at a time, however many they are."""
     if is_index(Path(options.output)) and not options.replace:
         raise InputError(
             f"{options.output} holds {_what_is_there(options.output)}. Add to it with `spladelet "
             "add`, or have another take its place with --replace."
         )
     encoder = load_encoder(options)
+    encoding = _asked_encoding(options)
     start = time.perf_counter()
-    index = build(encoder, options.file, options)
-    index.save(options.output)
+    with IndexWriter.anew(
+        options.output,
+        weight_type=options.weights,
+        model_name=encoder.description.name,
+        encoding=encoding.to_dict(),
+    ) as writer:
+        for vectors, documents in _batches(encoder, options.file, encoding):
+            writer.add(vectors, documents)
+    index = Index.open(options.output)
     seconds = time.perf_counter() - start
     if options.json:
         return json.dumps({"documents": len(index), "postings": index.postings, "seconds": seconds})
@@ -140,21 +72,19 @@ def run_index(options: argparse.Namespace) -> str:
 
 
 def run_add(options: argparse.Namespace) -> str:
-    """Add a file's documents a batch at a time, so that neither texts nor vectors pile up."""
+    """Add a file's documents, on the same road."""
     Index.open(options.index)  # a slip in its name makes no new one
     encoder = load_encoder(options)
-    documents = read_documents(standard_input() if options.file == "-" else options.file)
     given = entries = replaced = 0
-    with IndexWriter(options.index) as writer, Progress("adding", None) as bar:
-        encoding = Encoding.as_before(writer.encoding, options)
-        put = writer.upsert if options.replace else writer.add
-        for batch in _batches(documents):
+    ids: list[str] = []  # of the documents in a batch, which may be more entries than that
+    with IndexWriter(options.index) as writer:
+        encoding = _kept_encoding(writer.encoding, options)
+        for vectors, documents in _batches(encoder, options.file, encoding, ids):
             if options.replace:
-                replaced += _remove(writer, batch)
-            vectors, parts = encoding.encode(encoder, batch, progress=False)
-            put(vectors, parts)
-            given, entries = given + len(batch), entries + len(parts)
-            bar.advance(len(batch))
+                replaced += writer.delete_with_passages(ids)
+            writer.add(vectors, documents)
+            given, entries = given + len(ids), entries + len(documents)
+            ids.clear()
         after = len(writer)
     added = given - replaced
     if encoding.long_texts == "split" and not options.json:
@@ -195,7 +125,7 @@ def run_import(options: argparse.Namespace) -> str:
     encoder = load_encoder(options) if known else None
     term_ids = None
     if encoder is not None and options.names == "terms":
-        term_ids = {encoder.term(i): i for i in range(encoder.vocab_size)}
+        term_ids = encoder.term_ids()
     batches = read_vectors(
         options.source,
         encoder.vocab_size if encoder else options.vocab_size,
@@ -205,7 +135,7 @@ def run_import(options: argparse.Namespace) -> str:
     texts = None if options.documents is None else read_documents(options.documents)
     name = encoder.description.name if encoder else ""
     with (
-        IndexWriter(options.output, weights=options.weights, model_name=name) as writer,
+        IndexWriter(options.output, weight_type=options.weights, model_name=name) as writer,
         Progress("importing", None) as bar,
     ):
         for vectors, documents in batches:
@@ -255,7 +185,7 @@ def _add_index_arguments(command: argparse.ArgumentParser) -> None:
 def _add_long_texts(command: argparse.ArgumentParser, default: str | None) -> None:
     command.add_argument(
         "--long-texts",
-        choices=_LONG_TEXTS,
+        choices=LONG_TEXTS,
         default=default,
         help="cut them, merge all of one into one vector, or split it into passages (default: cut)",
     )
@@ -295,23 +225,49 @@ def _add_index(command: argparse.ArgumentParser) -> None:
     command.add_argument("index", metavar="INDEX", help="the index")
 
 
-def _remove(writer: IndexWriter, documents: list[Document]) -> int:
-    """Delete documents, whole or in passages as they were before; returns how many were there."""
-    split = {d.id for d in documents if _delete_passages(writer, d.id)}
-    writer.delete(split)  # which may be there whole, too
-    return len(split) + writer.delete(d.id for d in documents if d.id not in split)
+def _batches(
+    encoder: Encoder, source: str | Path, encoding: Encoding, ids: list[str] | None = None
+) -> Iterator[tuple[SparseVectors, list[Document]]]:
+    """Encode what a file or standard input has; the documents' ids are appended as it is read.
+
+    A file is read twice, so that a slip in it is found before hours of encoding, and the progress
+    bar knows how many documents there are.
+    """
+    is_file = str(source) != "-" and Path(source).is_file()
+    total = sum(1 for _ in read_documents(source)) if is_file else None
+
+    def documents() -> Iterator[Document]:
+        for document in read_documents(standard_input() if str(source) == "-" else source):
+            if ids is not None:
+                ids.append(document.id)
+            yield document
+
+    return encoder.encode_batches(documents(), encoding, total=total)
 
 
-def _delete_passages(writer: IndexWriter, identity: str) -> int:
-    """Delete the passages into which a document was split, however many; returns how many."""
-    start = deleted = 0
-    while True:
-        ids = [f"{identity}#{place}" for place in range(start, start + _PASSAGES)]
-        found = writer.delete(ids, where={"document": identity})
-        deleted += found
-        if found < len(ids):
-            return deleted
-        start += _PASSAGES
+def _asked_encoding(options: argparse.Namespace) -> Encoding:
+    return Encoding(options.long_texts, options.max_active_dims, options.min_weight)
+
+
+def _kept_encoding(kept: Mapping[str, Any], options: argparse.Namespace) -> Encoding:
+    """Return how an index was made; where it does not say so, how the options say.
+
+    Raises:
+        InputError: The options say otherwise than the index.
+    """
+    names = Encoding().to_dict()
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if not kept:
+        return Encoding(**given)
+    known = Encoding.of_index(kept)
+    for name, value in given.items():
+        before = getattr(known, name)
+        if value != before:
+            raise InputError(
+                f"--{name.replace('_', '-')} is {value}, but the index was made with "
+                f"{'none' if before is None else before}. Leave it out, or make another index."
+            )
+    return known
 
 
 def _what_is_there(folder: str) -> str:
@@ -319,11 +275,6 @@ def _what_is_there(folder: str) -> str:
         return f"an index of {len(Index.open(folder))} documents"
     except IndexStoreError:
         return "an index that cannot be opened"
-
-
-def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    while batch := list(islice(documents, TEXTS_PER_WINDOW)):
-        yield batch
 
 
 def _report(options: argparse.Namespace, index: str, counts: dict[str, int]) -> str:

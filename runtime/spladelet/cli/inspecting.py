@@ -7,8 +7,8 @@ from pathlib import Path
 from spladelet.bundle.find import find_bundle
 from spladelet.bundle.folder import Bundle
 from spladelet.cli import display
-from spladelet.cli.indexing import Encoding
 from spladelet.cli.options import Command
+from spladelet.encoder import Encoding
 from spladelet.index import capacity
 from spladelet.index.generations import is_index
 from spladelet.index.index import Index
@@ -26,10 +26,12 @@ def run_info(options: argparse.Namespace) -> str:
     )
     if options.json:
         return display.as_json(facts)
-    said = facts.get("encoding")
+    said, fields = facts.get("encoding"), facts.get("metadata_fields")
     if isinstance(said, dict):  # what is usual need not be said to people
-        usual = asdict(Encoding())
+        usual = Encoding().to_dict()
         facts["encoding"] = {k: v for k, v in said.items() if usual.get(k) != v}
+    if isinstance(fields, list):
+        facts["metadata_fields"] = ", ".join(map(str, fields)) or None
     return _drawn(facts)
 
 
@@ -73,32 +75,20 @@ def _bundle_facts(bundle: Bundle) -> dict[str, object]:
 def _index_facts(path: str) -> dict[str, object]:
     index = Index.open(path)
     size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+    resident = capacity.resident_bytes(Path(path))
+    facts: dict[str, object] = {"index": path, **index.facts()}
+    facts |= {
+        "mapped_mb": round(size / 1e6, 1),
+        "resident_mb": None if resident is None else round(resident / 1e6, 1),
+    }
     lists = index.bytes_per_posting * index.postings
     grown: dict[str, object] = {
         "documents": capacity.GROWTH * len(index),
         "disk_mb": round(capacity.GROWTH * size / 1e6, 1),
         "posting_lists_mb": round(capacity.GROWTH * lists / 1e6, 1),
     }
-    speed = capacity.measure_speed(index)
-    resident = capacity.resident_bytes(Path(path))
-    facts: dict[str, object] = {
-        "index": path,
-        "documents": len(index),
-        "deleted": index.deleted,
-        "segments": index.segments,
-        "postings": index.postings,
-        "weights": index.weights,
-        "bytes_per_posting": round(index.bytes_per_posting, 2),
-        "metadata_fields": ", ".join(index.fields()) or None,
-        "active_dims": round(index.postings / max(len(index) + index.deleted, 1), 1),
-        "mapped_mb": round(size / 1e6, 1),
-        "resident_mb": None if resident is None else round(resident / 1e6, 1),
-        "vocab_size": index.vocab_size,
-        "model": index.model_name,
-        "fingerprint": index.model,
-        "encoding": dict(index.encoding) or None,
-    }
     name = f"at_{capacity.GROWTH}_times"
+    speed = capacity.measure_speed(index)
     if speed is None:
         return facts | {name: grown}
     return facts | {

@@ -11,7 +11,7 @@ from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
-from spladelet import Document, Encoder, Index, SparseVector, SparseVectors, read_documents
+from spladelet import Document, Encoder, Index, SparseVectors, read_documents
 from spladelet.cli import display, handing_over, indexing
 from spladelet.cli.console import standard_input
 from spladelet.cli.options import (
@@ -91,9 +91,11 @@ def run_encode(options: argparse.Namespace) -> Iterator[str]:
                     continue
                 if not is_one:
                     yield f"{field(document.id)}: {snippet('', document.content, 80)}"
-                yield display.bars(
-                    *_weights_and_notes(encoder, document.content, vector), options.top
-                )
+                terms = encoder.terms(document.content, vector)
+                added = [term.term for term in terms if not term.in_text]
+                notes = dict.fromkeys(added, "added by the model")
+                weights = {term.term: term.weight for term in terms}
+                yield display.bars(weights, notes, options.top)
             window = list(islice(texts, min(2 * len(window), _MOST_AT_ONCE)))
     if cut:
         limit = getattr(encoder.description, options.side).max_length
@@ -214,14 +216,6 @@ def _texts(given: list[str]) -> Iterator[Document]:
     if given in ([], ["-"]):
         return read_documents(standard_input())
     return (Document(str(number), text) for number, text in enumerate(given, start=1))
-
-
-def _weights_and_notes(
-    encoder: Encoder, text: str, vector: SparseVector
-) -> tuple[dict[str, float], dict[str, str]]:
-    own = {i for _, ids in encoder.document_words(text) for i in ids}
-    added = [encoder.term(i) for i in vector.term_ids.tolist() if i not in own]
-    return encoder.decode(vector), dict.fromkeys(added, "added by the model")
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:

@@ -16,12 +16,13 @@ from spladelet.bundle.find import find_bundle
 from spladelet.bundle.folder import Bundle
 from spladelet.documents import Document
 from spladelet.encoder.cpus import thread_count
+from spladelet.encoder.encoding import OVERLAP, Encoding
 from spladelet.encoder.language import is_plainly_not_english
 from spladelet.encoder.passages import split
 from spladelet.encoder.sides import Row, Side, open_sides
 from spladelet.encoder.tokenizer import TokenizedText
 from spladelet.errors import InputError
-from spladelet.explain import Explanation, ReadText, explain
+from spladelet.explain import Explanation, ReadText, WeightedTerm, explain
 from spladelet.parameters import as_real, as_whole
 from spladelet.progress import Progress
 from spladelet.text import as_text
@@ -168,7 +169,52 @@ class Encoder:
         bar = Progress("encoding", total, show=progress)
         return self._encode(texts, self._document, pruning, bar, overlap)
 
-    def split(self, document: Document, *, overlap: int = 32) -> list[Document]:
+    def encode_batches(
+        self,
+        documents: Iterable[Document],
+        encoding: Encoding | None = None,
+        *,
+        total: int | None = None,
+        progress: bool | None = None,
+    ) -> Iterator[tuple[SparseVectors, list[Document]]]:
+        """Encode any number of documents, a batch at a time: what `IndexWriter.add` takes.
+
+        >>> with IndexWriter("notes-index") as writer:  # doctest: +SKIP
+        ...     for batch in encoder.encode_batches(read_documents("notes.jsonl")):
+        ...         writer.add(*batch)
+
+        Args:
+            documents: The documents.
+            encoding: How; None means what `Encoding` means by default.
+            total: How many there are, for the progress bar; None if unknown.
+            progress: See `encode_documents`.
+
+        Yields:
+            Vectors, and the documents that they are of: passages, where `encoding` says so.
+
+        Warns:
+            TruncationWarning, LanguageWarning: As `encode_queries`, once, when all are encoded.
+        """
+        how = Encoding() if encoding is None else encoding
+        pruning = _Pruning(how.max_active_dims, how.min_weight)
+        overlap = OVERLAP if how.long_texts == "merge" else None
+        notes = _Notes(self._document.semantics.max_length)
+        with Progress("encoding", total, show=progress) as bar:
+            if how.long_texts == "split":
+                for batch in _batches(documents, _LONG_TEXTS):
+                    parts = [part for d in batch for part in self.split(d, overlap=OVERLAP)]
+                    silent = Progress("", None, show=False)  # one counts passages, one documents
+                    yield self._rows_of(parts, self._document, pruning, silent, None, notes), parts
+                    bar.advance(len(batch))
+            else:
+                for batch in _batches(documents, TEXTS_PER_WINDOW):
+                    yield (
+                        self._rows_of(batch, self._document, pruning, bar, overlap, notes),
+                        batch,
+                    )
+        notes.warn(2)
+
+    def split(self, document: Document, *, overlap: int = OVERLAP) -> list[Document]:
         """Cut a document that is longer than the model reads into passages that are not.
 
         Passages have the title of the document, cut to half of what the model reads, and its
@@ -203,6 +249,27 @@ class Encoder:
             )
         check_same_model(vector, self._no_terms)
         return {self.term(i): weight for i, weight in vector.to_dict().items()}
+
+    def terms(self, text: str, vector: SparseVector) -> tuple[WeightedTerm, ...]:
+        """Return a document's terms, heaviest first, and which of them the model added.
+
+        Args:
+            text: The text that was encoded.
+            vector: Its vector.
+
+        Raises:
+            ModelMismatchError: The vector is of another model.
+        """
+        own = {i for _, ids in self.document_words(text) for i in ids}
+        check_same_model(vector, self._no_terms)
+        return tuple(
+            WeightedTerm(self.term(i), i, weight, i in own)
+            for i, weight in vector.to_dict().items()
+        )
+
+    def term_ids(self) -> dict[str, int]:
+        """Return the vocabulary: the number of each term."""
+        return {self.term(i): i for i in range(self.vocab_size)}
 
     def term(self, term_id: int) -> str:
         """Return the vocabulary's entry for a term id."""
@@ -259,36 +326,32 @@ class Encoder:
         bar: Progress,
         overlap: int | None = None,
     ) -> SparseVectors:
+        notes = _Notes(side.semantics.max_length)
+        with bar:
+            vectors = self._rows_of(texts, side, pruning, bar, overlap, notes)
+        notes.warn(3)
+        return vectors
+
+    def _rows_of(
+        self,
+        texts: Iterable[str | Document],
+        side: Side,
+        pruning: "_Pruning",
+        bar: Progress,
+        overlap: int | None,
+        notes: "_Notes",
+    ) -> SparseVectors:
         rows: list[Row] = []
         truncated: list[int] = []
-        foreign: list[int] = []
-        with bar:
-            for window in _read_ahead(texts, TEXTS_PER_WINDOW if overlap is None else _LONG_TEXTS):
-                if self._is_english:
-                    foreign += [
-                        len(rows) + i for i, t in enumerate(window) if is_plainly_not_english(t)
-                    ]
-                if overlap is None:
-                    parts = [[text] for text in side.tokenizer.tokenize(window)]
-                else:
-                    parts = side.tokenizer.windows(window, overlap)
-                truncated += [len(rows) + i for i, (text, *_) in enumerate(parts) if text.truncated]
-                rows += self._encode_parts(parts, side, pruning, bar)
-        if truncated:
-            limit = side.semantics.max_length
-            message = (
-                f"{len(truncated)} of {len(rows)} texts were longer than {limit} tokens and were "
-                f"cut there (the first is number {truncated[0]}). Documents can be read wholly: "
-                "see encode_documents and split, or --long-texts."
-            )
-            warnings.warn(message, TruncationWarning, stacklevel=3)
-        if foreign:
-            message = (
-                f"{len(foreign)} of {len(rows)} texts are not in English, which is all that this "
-                f"model knows (the first is number {foreign[0]}): expect poor hits. Use a model "
-                "that was trained on their language."
-            )
-            warnings.warn(message, LanguageWarning, stacklevel=3)
+        for window in _read_ahead(texts, TEXTS_PER_WINDOW if overlap is None else _LONG_TEXTS):
+            if overlap is None:
+                parts = [[text] for text in side.tokenizer.tokenize(window)]
+            else:
+                parts = side.tokenizer.windows(window, overlap)
+            is_cut = [text.truncated for text, *_ in parts]
+            notes.take(is_cut, [self._is_english and is_plainly_not_english(t) for t in window])
+            truncated += [len(rows) + i for i, cut in enumerate(is_cut) if cut]
+            rows += self._encode_parts(parts, side, pruning, bar)
         return _stack(rows, self.vocab_size, self.fingerprint, tuple(truncated))
 
     def _encode_parts(
@@ -307,6 +370,43 @@ class Encoder:
 
     def __repr__(self) -> str:
         return f"Encoder({self.description.name!r}, vocab_size={self.vocab_size})"
+
+
+class _Notes:
+    """What is to be said of texts when all are encoded.
+
+    Args:
+        limit: How many tokens the model reads.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._count = 0
+        self._cut: list[int] = []
+        self._foreign: list[int] = []
+
+    def take(self, cut: Sequence[bool], foreign: Sequence[bool]) -> None:
+        """Note which of the next texts were cut, and which are not in the model's language."""
+        self._cut += [self._count + i for i, is_cut in enumerate(cut) if is_cut]
+        self._foreign += [self._count + i for i, is_foreign in enumerate(foreign) if is_foreign]
+        self._count += len(cut)
+
+    def warn(self, depth: int) -> None:
+        """Warn at the line that called the encoder, so many calls above this one."""
+        if self._cut:
+            message = (
+                f"{len(self._cut)} of {self._count} texts were longer than {self._limit} tokens "
+                f"and were cut there (the first is number {self._cut[0]}). Documents can be read "
+                "wholly: see encode_documents and split, or --long-texts."
+            )
+            warnings.warn(message, TruncationWarning, stacklevel=depth + 1)
+        if self._foreign:
+            message = (
+                f"{len(self._foreign)} of {self._count} texts are not in English, which is all "
+                f"that this model knows (the first is number {self._foreign[0]}): expect poor "
+                "hits. Use a model that was trained on their language."
+            )
+            warnings.warn(message, LanguageWarning, stacklevel=depth + 1)
 
 
 class _Pruning:
@@ -358,6 +458,12 @@ def _read_ahead(texts: Iterable[str | Document], count: int) -> Iterator[list[st
     while window := list(islice(iterator, count)):
         yield [_text(item, start + i) for i, item in enumerate(window)]
         start += len(window)
+
+
+def _batches(documents: Iterable[Document], count: int) -> Iterator[list[Document]]:
+    iterator = iter(documents)
+    while batch := list(islice(iterator, count)):
+        yield batch
 
 
 def _text(item: str | Document, number: int) -> str:

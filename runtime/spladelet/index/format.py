@@ -60,7 +60,7 @@ FILES: dict[str, type[np.generic] | None] = {
 def check_kind(kind: str) -> None:
     """Raise InputError unless weights can be kept as this."""
     if not isinstance(kind, str) or kind not in _IMPACTS:
-        raise InputError(f"weights is {kind!r}; expected one of {', '.join(_IMPACTS)}.")
+        raise InputError(f"weight_type is {kind!r}; expected one of {', '.join(_IMPACTS)}.")
 
 
 def impact_type(kind: str) -> type[np.generic]:

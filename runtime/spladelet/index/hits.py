@@ -16,13 +16,13 @@ from spladelet.lazy import lazy
 class Hit:
     """A document that was found. What it says is read when first asked for.
 
-    Hits are equal if id, score, number and error are.
+    Hits are equal if id, score, number and margin are.
 
     Attributes:
         id: The document's id.
         score: The sum over shared terms of query weight times document weight.
         number: Its place in the index, from 0.
-        error: How far the score may be from that of the weights as they were given; 0 is exact,
+        margin: How far the score may be from that of the weights as they were given; 0 is exact,
             which float32 weights always are.
         source: The document, or its line in the index.
     """
@@ -30,7 +30,7 @@ class Hit:
     id: str
     score: float
     number: int
-    error: float
+    margin: float
     source: Document | StoredLine = field(compare=False)
 
     @lazy
@@ -62,7 +62,7 @@ class Hit:
         return {
             "id": self.id,
             "score": self.score,
-            "error": self.error,
+            "margin": self.margin,
             "title": self.title,
             "text": self.text,
             "metadata": dict(self.metadata),
@@ -71,7 +71,7 @@ class Hit:
     def __repr__(self) -> str:
         return (
             f"Hit(id={self.id!r}, score={self.score!r}, text={self.text!r}, title={self.title!r}, "
-            f"number={self.number}, error={self.error!r}, metadata={self.metadata!r})"
+            f"number={self.number}, margin={self.margin!r}, metadata={self.metadata!r})"
         )
 
 
@@ -86,23 +86,23 @@ class Best:
         self._k = k
         self._scores = np.empty(0, np.float32)
         self._numbers = np.empty(0, np.int64)
-        self._errors = np.empty(0, np.float64)
+        self._margins = np.empty(0, np.float64)
         self.floor = 0.0
 
-    def add(self, scores: NDArray[np.float32], numbers: NDArray[np.int64], error: float) -> None:
+    def add(self, scores: NDArray[np.float32], numbers: NDArray[np.int64], margin: float) -> None:
         """Take at most k more scores, falling; their numbers are above all seen before."""
-        errors = np.full(len(scores), error)
+        margins = np.full(len(scores), margin)
         if not len(self._scores):  # as in an index of one segment
-            self._scores, self._numbers, self._errors = scores, numbers, errors
+            self._scores, self._numbers, self._margins = scores, numbers, margins
         elif len(scores):
             joined = np.concatenate([self._scores, scores])
             order = np.argsort(-joined, kind="stable")[: self._k]
             self._scores = joined[order]
             self._numbers = np.concatenate([self._numbers, numbers])[order]
-            self._errors = np.concatenate([self._errors, errors])[order]
+            self._margins = np.concatenate([self._margins, margins])[order]
         if len(self._scores) == self._k:
             self.floor = float(self._scores[-1])
 
     def sorted(self) -> tuple[list[int], list[float], list[float]]:
-        """Return numbers, scores and errors, the best first, of equals the first."""
-        return self._numbers.tolist(), self._scores.tolist(), self._errors.tolist()
+        """Return numbers, scores and margins, the best first, of equals the first."""
+        return self._numbers.tolist(), self._scores.tolist(), self._margins.tolist()

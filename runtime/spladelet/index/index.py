@@ -7,14 +7,12 @@ terms.
 
 import operator
 import os
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,26 +24,18 @@ from spladelet.index.build import build_segment, join_rows
 from spladelet.index.filters import Filter, Where
 from spladelet.index.format import MAX_DOCUMENTS, Manifest, SegmentEntry, check_encoding, check_kind
 from spladelet.index.generations import claim
-from spladelet.index.hits import Best, Hit
-from spladelet.index.segment import Segment, Selection, hash_ids
-from spladelet.index.stored_documents import StoredLine, id_of
+from spladelet.index.hits import Hit
+from spladelet.index.segment import Segment
+from spladelet.index.view import View
 from spladelet.text import as_count, as_id
 from spladelet.vector import SparseVector, SparseVectors, as_query, as_vectors, check_same_model
-
-# Filters of which it is remembered what they allow, at about a byte a document; and how many values
-# one may have, for it is kept with them.
-_KEPT_SELECTIONS = 8
-_LARGEST_KEPT = 1024
-
-# A segment, the number of its first document, and which of its documents may be found.
-_Searched: TypeAlias = tuple[Segment, int, Selection | None]
 
 
 class Index:
     """Documents that can be searched; made by `Index.build` or `Index.open`."""
 
     def __init__(self, segments: Sequence[Segment], manifest: Manifest) -> None:
-        self._state = _State(manifest, _View(segments))
+        self._state = _State(manifest, View(segments))
         self._folder: Path | None = None
 
     @property
@@ -64,7 +54,7 @@ class Index:
         return self._state.manifest.model_name
 
     @property
-    def weights(self) -> str:
+    def weight_type(self) -> str:
         """What weights are kept in: "float32", "float16" or "uint8"."""
         return self._state.manifest.weights
 
@@ -80,7 +70,7 @@ class Index:
         documents: Iterable[str | Document] | None = None,
         *,
         model_name: str = "",
-        weights: str = "float32",
+        weight_type: str = "float32",
         encoding: Mapping[str, Any] | None = None,
     ) -> "Index":
         """Index vectors, with the documents they were made of.
@@ -91,16 +81,17 @@ class Index:
             documents: The documents, in the same order; a str gets its number, from 0, as id.
                 None stores no texts.
             model_name: What people call the model; kept for `info`.
-            weights: What weights are kept in: "float32" (4 bytes, exact), "float16" (2 bytes) or
-                "uint8" (1 byte, with a scale for each term).
+            weight_type: What weights are kept in: "float32" (4 bytes, exact), "float16" (2 bytes)
+                or "uint8" (1 byte, with a scale for each term).
             encoding: How the documents were encoded, kept for whoever adds others: values of JSON
                 by name.
 
         Raises:
-            InputError: There are not as many documents as vectors, or `weights` is none of these.
+            InputError: There are not as many documents as vectors, or `weight_type` is none of
+                these.
             DuplicateIdError: Two documents have one id.
         """
-        check_kind(weights)
+        check_kind(weight_type)
         vectors = as_vectors(vectors)
         kept = as_documents(documents, len(vectors))
         check_ids(kept)
@@ -108,11 +99,11 @@ class Index:
             build_segment(
                 vectors.take(np.arange(start, min(start + MAX_DOCUMENTS, len(kept)))),
                 kept[start : start + MAX_DOCUMENTS],
-                weights,
+                weight_type,
             )
             for start in range(0, len(kept), MAX_DOCUMENTS)
         ]
-        about = (vectors.vocab_size, vectors.model, model_name, weights)
+        about = (vectors.vocab_size, vectors.model, model_name, weight_type)
         return cls(segments, Manifest(0, *about, (), check_encoding(encoding)))
 
     @classmethod
@@ -336,6 +327,24 @@ class Index:
         count = sum(len(postings.numbers) for postings in lists)
         return sum(postings.size for postings in lists) / count if count else 0.0
 
+    def facts(self) -> dict[str, object]:
+        """Return what there is to know of the index, as values of JSON by name."""
+        count = len(self) + self.deleted
+        return {
+            "documents": len(self),
+            "deleted": self.deleted,
+            "segments": self.segments,
+            "postings": self.postings,
+            "weight_type": self.weight_type,
+            "bytes_per_posting": round(self.bytes_per_posting, 2),
+            "metadata_fields": self.fields(),
+            "active_dims": round(self.postings / max(count, 1), 1),
+            "vocab_size": self.vocab_size,
+            "model_name": self.model_name,
+            "fingerprint": self.model,
+            "encoding": dict(self.encoding),
+        }
+
     def __len__(self) -> int:
         return self._state.view.starts[-1]
 
@@ -354,12 +363,12 @@ class _State:
     """
 
     manifest: Manifest
-    view: "_View"
+    view: View
     opened: segment_files.Opened | None = None
 
     @classmethod
     def of(cls, opened: segment_files.Opened) -> "_State":
-        return cls(opened.manifest, _View(opened.segments), opened)
+        return cls(opened.manifest, View(opened.segments), opened)
 
     @property
     def vocab_size(self) -> int:
@@ -372,95 +381,6 @@ class _State:
     def check_model(self, query: SparseVector) -> None:
         if self.vocab_size:
             check_same_model(query, self)
-
-
-class _View:
-    """The segments of one generation; documents are numbered through them, without the deleted."""
-
-    def __init__(self, segments: Sequence[Segment]) -> None:
-        self.segments = tuple(segments)
-        self.starts = list(accumulate((len(segment) for segment in segments), initial=0))
-        self._selections: dict[Filter, list[_Searched]] = {}
-
-    def search(
-        self, query: SparseVector, k: int, min_score: float, selection: Sequence[_Searched]
-    ) -> list[Hit]:
-        """Search segment by segment; what cannot be among the k best any more is passed over."""
-        best = Best(k)
-        below = _largest_below(min_score)
-        for segment, start, allowed in selection:
-            above = max(best.floor, below)
-            found, scores, error = segment.search(query.term_ids, query.weights, k, above, allowed)
-            best.add(scores, start + segment.ranks(found), error)
-        numbers, scores_of, errors = best.sorted()
-        sources = self._sources(numbers)
-        return [
-            Hit(id_of(source), score, number, error, source)
-            for source, score, number, error in zip(
-                sources, scores_of, numbers, errors, strict=True
-            )
-        ]
-
-    def select(self, wanted: Filter | None) -> list[_Searched]:
-        """Return what of the segments is to be searched; of late filters it is known.
-
-        The dictionary is never changed, only replaced: a lock could be held for ever in a process
-        that is forked meanwhile.
-        """
-        parts = list(zip(self.segments, self.starts, strict=False))
-        if wanted is None:
-            return [(segment, start, None) for segment, start in parts]
-        known = self._selections
-        if wanted in known:
-            return known[wanted]
-        found: list[_Searched] = [
-            (segment, start, allowed)
-            for segment, start in parts
-            if (allowed := segment.select(wanted)) is not None
-        ]
-        if wanted.size <= _LARGEST_KEPT:
-            late = list(known.items())[1 - _KEPT_SELECTIONS :]
-            self._selections = {**dict(late), wanted: found}
-        return found
-
-    def document(self, number: int) -> Document:
-        segment, rank = self.place(number)
-        return segment.document(rank)
-
-    def place(self, number: int) -> tuple[Segment, int]:
-        """Return the segment of a document, and its rank there among those not deleted."""
-        place = self._place(number)
-        return self.segments[place], number - self.starts[place]
-
-    def find(self, identity: str) -> int | None:
-        hashes = hash_ids([identity])
-        for segment, start in zip(self.segments, self.starts, strict=False):
-            for number in segment.find([identity], hashes).values():
-                return start + int(segment.ranks(np.array([number]))[0])
-        return None
-
-    def _sources(self, numbers: Sequence[int]) -> Sequence[Document | StoredLine]:
-        if len(self.segments) == 1:
-            return self.segments[0].sources(numbers)
-        return [
-            self.segments[place].sources([number - self.starts[place]])[0]
-            for number in numbers
-            for place in [self._place(number)]
-        ]
-
-    def _place(self, number: int) -> int:
-        return bisect_right(self.starts, number) - 1
-
-
-def _largest_below(min_score: float) -> float:
-    """Return the largest float32 that is too low; 0 if any score above it will do."""
-    if min_score == 0:
-        return 0.0
-    largest = float(np.finfo(np.float32).max)
-    rounded = np.float32(min(min_score, largest))
-    if float(rounded) >= min_score:
-        rounded = np.nextafter(rounded, np.float32(-1))
-    return max(0.0, float(rounded))
 
 
 def _several(queries: object) -> Iterable[object]:

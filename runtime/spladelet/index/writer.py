@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelet.documents import Document, as_documents, check_id_list, check_ids
+from spladelet.documents import PARENT, Document, as_documents, check_id_list, check_ids, passage_id
 from spladelet.errors import DuplicateIdError, IndexWriteError, InputError
 from spladelet.index import segment_files
 from spladelet.index.build import build_segment, merge_segments
 from spladelet.index.filters import Filter, Where
 from spladelet.index.format import MAX_DOCUMENTS, Manifest, SegmentEntry, check_encoding, check_kind
-from spladelet.index.generations import claim, write_error
+from spladelet.index.generations import IndexFolder, claim, write_error
 from spladelet.index.metadata_table import MetadataTable
 from spladelet.index.segment import Segment, hash_ids
 from spladelet.vector import SparseVectors, as_vectors, check_same_model
 
+_PASSAGES = 32  # of one document that are looked for together
 _FANOUT = 8  # segments of like size that are merged into one
 _DELETED_SHARE = 0.3  # of a segment's documents, from which on it is rewritten
 
@@ -53,8 +54,8 @@ class IndexWriter:
 
     Args:
         path: The index; a new one is made where there is none.
-        weights: What a new index keeps weights in: "float32" (the default), "float16" or "uint8".
-            None takes what the index has.
+        weight_type: What a new index keeps weights in: "float32" (the default), "float16" or
+            "uint8". None takes what the index has.
         model_name: What people call a new index's model.
         encoding: How a new index's documents are encoded: see `Index.build`.
 
@@ -62,31 +63,51 @@ class IndexWriter:
         IndexLockedError: Another writer is at work.
         IndexWriteError: The folder holds something else, or cannot be written to.
         IndexFormatError: The index is of an unknown version, truncated or damaged.
-        InputError: `weights` is none of the three, or not the index's.
+        InputError: `weight_type` is none of the three, or not the index's.
     """
+
+    _manifest: Manifest
+    _parts: list[_Part]
+    _pending: "_Pending"
+    _folder: IndexFolder
+    _resources: ExitStack
+    _changed: bool
+    _closed: bool
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
-        weights: str | None = None,
+        weight_type: str | None = None,
         model_name: str = "",
         encoding: Mapping[str, Any] | None = None,
     ) -> None:
-        kind = "float32" if weights is None else weights
-        check_kind(kind)
-        self._manifest = Manifest(0, 0, None, model_name, kind, (), check_encoding(encoding))
-        self._parts: list[_Part] = []
-        self._pending = _Pending()
-        self._changed = self._closed = False
-        self._resources = ExitStack()
+        self._begin(path, _new_manifest(weight_type, model_name, encoding))
         try:
-            self._folder = self._resources.enter_context(claim(Path(path)))
             if self._folder.generation:
-                self._open(weights)
+                self._open(weight_type)
         except BaseException:
             self._resources.close()
             raise
+
+    @classmethod
+    def anew(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        weight_type: str | None = None,
+        model_name: str = "",
+        encoding: Mapping[str, Any] | None = None,
+    ) -> "IndexWriter":
+        """Begin an index that takes the place of the one at `path`, if there is one.
+
+        It does so when it is committed; until then, and if it never is, what is there stays. It
+        need not be of the same model, nor one that can be opened. See the class for the rest.
+        """
+        writer: IndexWriter = cls.__new__(cls)
+        writer._begin(path, _new_manifest(weight_type, model_name, encoding))
+        writer._changed = True
+        return writer
 
     @property
     def encoding(self) -> Mapping[str, Any]:
@@ -137,6 +158,20 @@ class IndexWriter:
         if wanted is not None:
             asked = self._fitting(asked, wanted)
         return self._delete(asked, hash_ids(asked))
+
+    def delete_with_passages(self, ids: Iterable[str]) -> int:
+        """Delete documents, whole or split into passages; returns how many of the ids there were.
+
+        Args:
+            ids: The documents' ids; see `Encoder.split` for their passages'.
+
+        Raises:
+            InputError: `ids` is one str, not several, or one of them is no id.
+        """
+        asked = check_id_list(ids)
+        split = {identity for identity in asked if self._delete_passages(identity)}
+        self.delete(split)  # which may be there whole, too
+        return len(split) + self.delete(i for i in asked if i not in split)
 
     def commit(self) -> None:
         """Make the changes so far the index's next generation.
@@ -199,12 +234,21 @@ class IndexWriter:
         finally:
             self.close()
 
-    def _open(self, weights: str | None) -> None:
+    def _begin(self, path: str | os.PathLike[str], manifest: Manifest) -> None:
+        """Claim the folder, with nothing in the index to be."""
+        self._manifest = manifest
+        self._parts = []
+        self._pending = _Pending()
+        self._changed = self._closed = False
+        self._resources = ExitStack()
+        self._folder = self._resources.enter_context(claim(Path(path)))
+
+    def _open(self, weight_type: str | None) -> None:
         opened = segment_files.read_index(self._folder.path)
         self._manifest, segments = opened.manifest, opened.segments
-        if weights not in (None, self._manifest.weights):
+        if weight_type not in (None, self._manifest.weights):
             raise InputError(
-                f"weights is {weights!r}, but the index in {self._folder.path} keeps "
+                f"weight_type is {weight_type!r}, but the index in {self._folder.path} keeps "
                 f"{self._manifest.weights!r}. Leave it out, or build another index."
             )
         entries = self._manifest.segments
@@ -244,6 +288,17 @@ class IndexWriter:
         check_same_model(vectors, manifest)
         if manifest.model is None and not len(self):
             self._manifest = replace(manifest, model=vectors.model)
+
+    def _delete_passages(self, identity: str) -> int:
+        """Delete the passages of a document, however many there are; returns how many."""
+        start = deleted = 0
+        while True:
+            ids = [passage_id(identity, place) for place in range(start, start + _PASSAGES)]
+            found = self.delete(ids, where={PARENT: identity})
+            deleted += found
+            if found < len(ids):
+                return deleted
+            start += _PASSAGES
 
     def _known(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> str | None:
         """Return one of the ids that is taken; None if none is."""
@@ -342,6 +397,14 @@ class IndexWriter:
                 f"this writer of {self._folder.path} belongs to the process that this one was "
                 "forked from. Open another when that one has ended."
             )
+
+
+def _new_manifest(
+    weight_type: str | None, model_name: str, encoding: Mapping[str, Any] | None
+) -> Manifest:
+    kind = "float32" if weight_type is None else weight_type
+    check_kind(kind)
+    return Manifest(0, 0, None, model_name, kind, (), check_encoding(encoding))
 
 
 class _Pending:

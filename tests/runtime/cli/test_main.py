@@ -144,8 +144,8 @@ def test_index_saves_what_search_then_finds(run, file, tmp_path):
     hits = json.loads(run("search", "--json", folder, "Why do kittens purr?"))
 
     assert re.fullmatch(rf"{folder}: 3 documents, \d+ postings, in \d+\.\d s\n", told)
-    assert set(hits[0]) == {"id", "score", "error", "title", "text", "metadata"}
-    assert hits[0]["error"] == 0
+    assert set(hits[0]) == {"id", "score", "margin", "title", "text", "metadata"}
+    assert hits[0]["margin"] == 0
     assert (hits[0]["id"], hits[0]["title"]) == ("cats", "Cats")
 
 
@@ -242,7 +242,7 @@ def test_info_describes_an_index(encoder, run, saved):
 
     assert facts["documents"] == 3
     assert facts["fingerprint"] == encoder.fingerprint
-    assert facts["model"] == encoder.description.name
+    assert facts["model_name"] == encoder.description.name
     assert re.search(r"^documents +3$", printed, re.MULTILINE)
 
 
@@ -401,10 +401,10 @@ def test_weights_of_one_byte_say_how_far_off_a_score_may_be(run, file, tmp_path,
     (hit,) = json.loads(run("search", "--json", tmp_path / "small", "bread", "-k", "1"))
 
     assert hit["id"] == exact["id"] == "dough"
-    assert abs(hit["score"] - exact["score"]) <= hit["error"] + 1e-6
-    assert 0 < hit["error"] < 0.1
+    assert abs(hit["score"] - exact["score"]) <= hit["margin"] + 1e-6
+    assert 0 < hit["margin"] < 0.1
     facts = json.loads(run("info", "--json", tmp_path / "small"))
-    assert facts["weights"] == "uint8"
+    assert facts["weight_type"] == "uint8"
 
 
 def test_a_minimum_score_leaves_out_the_rest(run, saved):
@@ -473,7 +473,7 @@ def test_vectors_of_a_model_that_is_not_here_are_imported_by_id(run, fail, tmp_p
 
     index = Index.open(tmp_path / "index")
     assert json.loads(result) == {"documents": 2}
-    assert (index.vocab_size, index.model, index.weights) == (10, None, "uint8")
+    assert (index.vocab_size, index.model, index.weight_type) == (10, None, "uint8")
     assert [index.document(n).id for n in range(2)] == ["a", "2"]
     assert "exists" in fail("import", path, "-o", tmp_path / "index", *arguments)
     for count in (1, 3):

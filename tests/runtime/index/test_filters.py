@@ -133,7 +133,7 @@ def test_every_plan_gives_the_same_bits(seed, count, weights, plan):
     rows = random.random((400, 30)) * (random.random((400, 30)) < 0.2)
     index = Index.build(
         SparseVectors.from_rows([SparseVector(np.arange(30), row, 30) for row in rows], 30),
-        weights=weights,
+        weight_type=weights,
     )
     query = SparseVector(np.arange(30), random.random(30), 30)
     ids = [str(n) for n in random.choice(400, count, replace=False)]

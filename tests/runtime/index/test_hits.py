@@ -68,7 +68,7 @@ def test_a_hit_outlives_its_index_and_is_sent_to_other_processes(folder):
         assert hash(other) == hash(hit)
         assert other.document == hit.document
     assert repr(hit) == (
-        "Hit(id='', score=8.0, text='text 7', title='T', number=7, error=0.0, metadata={'n': 7})"
+        "Hit(id='', score=8.0, text='text 7', title='T', number=7, margin=0.0, metadata={'n': 7})"
     )
 
 
@@ -92,12 +92,12 @@ def test_hits_of_several_segments_with_deleted_documents_are_their_own(folder):
 def test_documents_whose_ids_have_one_hash_are_told_apart(folder, monkeypatch):
     import numpy as np
 
-    from spladelet.index import index, segment, writer
+    from spladelet.index import segment, view, writer
 
     def hash_by_length(ids):
         return np.array([len(name) % 2 for name in ids], np.uint64)
 
-    for module in (index, segment, writer):
+    for module in (view, segment, writer):
         monkeypatch.setattr(module, "hash_ids", hash_by_length)
     names = ["a", "bb", "c", "dd", "e"]
     built = Index.build(vectors(5), [Document(name, f"text {name}") for name in names])

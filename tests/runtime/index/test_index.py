@@ -1,5 +1,6 @@
 """The index: exact search in memory and on disk, in a fixed order, for vectors of one model."""
 
+import json
 import mmap
 import os
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spladelet import Document, Index, SparseVector, SparseVectors
+from spladelet import Document, Index, IndexWriter, SparseVector, SparseVectors
 from spladelet.errors import DuplicateIdError, IndexNotFoundError, InputError, ModelMismatchError
 from spladelet.files import MAPPED_FROM
 
@@ -71,7 +72,7 @@ def test_a_hit_is_its_document_with_a_score():
     )
 
     (hit,) = index.search(vector({2: 3.0}))
-    assert (hit.id, hit.score, hit.number, hit.error) == ("b", 1.5, 1, 0.0)
+    assert (hit.id, hit.score, hit.number, hit.margin) == ("b", 1.5, 1, 0.0)
     assert (hit.text, hit.title, hit.metadata) == ("B", "T", {})
     assert index.document(1) == Document("b", "B", "T")
 
@@ -285,7 +286,7 @@ def test_what_can_only_mean_one_thing_is_taken():
         (lambda index, rows: index.find(1.5), "expected a str or a whole number"),
         (lambda index, rows: Index.build(["cat"]), "item 0 of the vectors: .* encode it first"),
         (lambda index, rows: Index.build([rows]), "give the SparseVectors themselves"),
-        (lambda index, rows: Index.build(rows, weights=["uint8"]), "weights is"),
+        (lambda index, rows: Index.build(rows, weight_type=["uint8"]), "weight_type is"),
         (lambda index, rows: Index.build(rows, encoding={"a": object()}), "encoding is"),
     ],
 )
@@ -294,3 +295,32 @@ def test_anything_else_is_refused_with_the_right_call(use, message):
 
     with pytest.raises(InputError, match=message):
         use(Index.build(rows), rows)
+
+
+@pytest.mark.parametrize("weight_type", ["float32", "float16", "uint8"])
+def test_the_vector_of_one_document_is_its_row(tmp_path, weight_type):
+    rows = [{1: 1.0, 5: 3.0}, {}, {5: 0.5}, {0: 2.0, 11: 0.25}]
+    with IndexWriter(tmp_path / "index", weight_type=weight_type) as opened:
+        opened.add(vectors(rows, "m"), [Document(str(n), "") for n in range(4)])
+        opened.delete(["1"])
+    index = Index.open(tmp_path / "index")
+
+    assert [index.vector(n) for n in range(3)] == list(index.vectors())
+    assert (index.vector(0).model, index.vector(0).vocab_size) == ("m", VOCAB)
+    with pytest.raises(InputError, match="no document number 3"):
+        index.vector(3)
+
+
+def test_the_facts_are_values_of_json():
+    index = Index.build(
+        vectors([{1: 1.0}, {}], "m"),
+        [Document("a", "", metadata={"year": 1}), Document("b", "")],
+        model_name="toy",
+        encoding={"long_texts": "cut"},
+    )
+
+    facts = json.loads(json.dumps(index.facts()))
+    assert facts["documents"] == 2
+    assert (facts["metadata_fields"], facts["active_dims"]) == (["year"], 0.5)
+    assert (facts["model_name"], facts["fingerprint"]) == ("toy", "m")
+    assert facts["encoding"] == {"long_texts": "cut"}

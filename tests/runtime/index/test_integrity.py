@@ -110,7 +110,7 @@ def use(folder):
         ),
         [index.find(f"d{number}") for number in range(4)],
         index.vectors().weights.tolist(),
-        (index.model, index.vocab_size, index.weights, index.model_name),
+        (index.model, index.vocab_size, index.weight_type, index.model_name),
     )
 
 

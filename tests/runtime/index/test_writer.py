@@ -70,7 +70,7 @@ class Store(RuleBasedStateMachine):
         writer.MAX_DOCUMENTS = full
         self.home = Path(tempfile.mkdtemp())
         self.folder = self.home / "index"
-        self.writer = IndexWriter(self.folder, weights=kind)
+        self.writer = IndexWriter(self.folder, weight_type=kind)
         self.known, self.committed, self.reader = {}, {}, None
 
     def teardown(self):
@@ -115,7 +115,7 @@ class Store(RuleBasedStateMachine):
     @rule()
     def drop(self):
         self.writer.close()
-        self.writer = IndexWriter(self.folder, weights=self.kind)
+        self.writer = IndexWriter(self.folder, weight_type=self.kind)
         self.known = dict(self.committed)
 
     @precondition(lambda self: list(self.home.glob("index/generation-*")))
@@ -138,12 +138,12 @@ class Store(RuleBasedStateMachine):
         hits = self.reader.search(query, 5)
         assert len(hits) == min(5, sum(score > 0 for score in scores.values()))
         for hit in hits:
-            assert abs(hit.score - scores[hit.id]) <= hit.error + 1e-5 * (1 + hit.score)
-            assert (hit.error == 0) or self.kind != "float32"
+            assert abs(hit.score - scores[hit.id]) <= hit.margin + 1e-5 * (1 + hit.score)
+            assert (hit.margin == 0) or self.kind != "float32"
             assert hit.text == f"text of {hit.id}"
         best = sorted(scores.values(), reverse=True)[: len(hits)]
         for hit, score in zip(hits, best, strict=True):
-            assert abs(hit.score - score) <= hit.error + 1e-5 * (1 + score)
+            assert abs(hit.score - score) <= hit.margin + 1e-5 * (1 + score)
 
     @invariant()
     def the_reader_stays_on_its_generation(self):
@@ -170,7 +170,7 @@ def test_what_weights_lose_is_bounded_and_reported(tmp_path, kind):
         dict(zip(random.permutation(VOCAB)[:5].tolist(), random.gamma(2, 0.4, 5), strict=True))
         for _ in range(50)
     ]
-    Index.build(vectors_of(rows), weights=kind).save(tmp_path / "index")
+    Index.build(vectors_of(rows), weight_type=kind).save(tmp_path / "index")
     index = Index.open(tmp_path / "index")
     query = SparseVector.from_dict({1: 1.0, 4: 2.0, 6: 0.5}, VOCAB)
 
@@ -180,9 +180,9 @@ def test_what_weights_lose_is_bounded_and_reported(tmp_path, kind):
         n: sum(r.get(t, 0) * w for t, w in query.to_dict().items()) for n, r in enumerate(rows)
     }
     errors = [abs(hit.score - exact[hit.number]) for hit in hits]
-    assert all(error <= hit.error + 1e-6 for error, hit in zip(errors, hits, strict=True))
-    assert hits[0].error <= TOLERANCE[kind] * 3.5 * 3
-    assert index.weights == kind
+    assert all(error <= hit.margin + 1e-6 for error, hit in zip(errors, hits, strict=True))
+    assert hits[0].margin <= TOLERANCE[kind] * 3.5 * 3
+    assert index.weight_type == kind
     assert index.postings * np.dtype(kind).itemsize == (
         sum(
             (index_file.stat().st_size - 128) for index_file in tmp_path.glob("index/*/impacts.npy")
@@ -235,9 +235,9 @@ def test_vectors_of_another_model_are_refused(folder):
 
 def test_other_weights_than_the_indexs_are_refused(folder):
     with pytest.raises(InputError, match=r"'uint8'.*keeps 'float32'"):
-        IndexWriter(folder, weights="uint8")
+        IndexWriter(folder, weight_type="uint8")
     with pytest.raises(InputError, match="expected one of float32, float16, uint8"):
-        IndexWriter(folder, weights="int4")
+        IndexWriter(folder, weight_type="int4")
     IndexWriter(folder).close()
 
 
@@ -531,3 +531,48 @@ def test_an_index_of_which_nothing_is_known_says_nothing(tmp_path):
 
     assert Index.open(tmp_path / "index").encoding == {}
     assert b"encoding" not in (tmp_path / "index" / "generation-1.json").read_bytes()
+
+
+def test_an_index_made_anew_takes_the_place_of_another_at_its_commit(folder):
+    (folder / "segment-notes.txt").touch()
+    other = SparseVectors.from_rows([SparseVector([11], [1.0], 12)], 12, "n" * 64)
+    opened = IndexWriter.anew(folder)
+    opened.add(other, ["new"])
+    opened.close()  # as an error would
+    assert ids_in(Index.open(folder)) == ["a", "b", "c"]
+
+    with IndexWriter.anew(folder, weight_type="uint8", model_name="other") as opened:
+        opened.add(other, documents_of(["new"]))
+        assert ids_in(Index.open(folder)) == ["a", "b", "c"]
+
+    index = Index.open(folder)
+    assert ids_in(index) == ["new"]
+    assert (index.model, index.model_name, index.weight_type) == ("n" * 64, "other", "uint8")
+    assert verify_index(folder).generation == 2
+
+
+def test_an_index_that_cannot_be_opened_is_made_anew(folder):
+    next(folder.glob("generation-*")).write_text("{")
+
+    with IndexWriter.anew(folder) as opened:
+        opened.add(vectors_of([{1: 1.0}]), documents_of(["new"]))
+
+    assert ids_in(Index.open(folder)) == ["new"]
+
+
+def test_documents_are_deleted_with_their_passages(tmp_path):
+    passages = [
+        Document(f"long#{n}", "part", metadata={"document": "long", "passage": n})
+        for n in range(70)
+    ]
+    others = [
+        Document("long#70", "of another", metadata={"document": "other"}),
+        Document("short", "text"),
+        Document("short#0", "an id of its own"),
+    ]
+    rows = vectors_of([{1: 1.0}] * 73)
+    with IndexWriter(tmp_path / "index") as opened:
+        opened.add(rows, [*passages, *others])
+        assert opened.delete_with_passages(["long", "short", "none"]) == 2
+
+    assert ids_in(Index.open(tmp_path / "index")) == ["long#70", "short#0"]
