@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from spladelet import errors
 from spladelet._version import __version__
 from spladelet.errors import SpladeletError
+from spladelet.forks import unforked
 from spladelet.vector import SparseVector, SparseVectors
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ _HOME = {
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'spladelet' has no attribute {name!r}")
-    return getattr(import_module(f"spladelet.{_HOME[name]}"), name)
+    with unforked():
+        return getattr(import_module(f"spladelet.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -224,6 +224,8 @@ def check_id_list(ids: Iterable[str | int]) -> list[str]:
     """
     if isinstance(ids, (str, int)):
         raise InputError(f"ids is {shown(ids)}; expected several, as in [{shown(ids)}].")
+    if isinstance(ids, (bytes, bytearray, memoryview)):  # whose items are numbers, too
+        raise InputError(f"ids is {shown(ids)}; expected several texts, as in ['1', '2'].")
     try:
         asked = list(ids)
     except TypeError as error:

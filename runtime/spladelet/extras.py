@@ -4,6 +4,7 @@ from importlib import import_module
 from types import ModuleType
 
 from spladelet.errors import MissingDependencyError
+from spladelet.forks import unforked
 
 
 def load(module: str, extra: str, purpose: str) -> ModuleType:
@@ -18,7 +19,8 @@ def load(module: str, extra: str, purpose: str) -> ModuleType:
         MissingDependencyError: It is not installed.
     """
     try:
-        return import_module(module)
+        with unforked():
+            return import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
             raise  # it is there, and one of its own imports is not

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from spladelet.errors import InputError
 
-# Smaller files are read: each that is mapped keeps a descriptor open until Python 3.13, and the
-# page of one that is cut short under its reader ends the process.
-MAPPED_FROM = 2 << 20
+# Smaller files are read: each that is mapped keeps a descriptor open until Python 3.13, and one
+# that is cut short under its reader ends the process. 262,144 numbers of 4 bytes are just below it.
+MAPPED_FROM = (64 << 10) if sys.version_info >= (3, 13) else (1 << 20) + (4 << 10)
 
 _CHUNK = 1 << 20  # bytes that are hashed at once
 _HAS_HANDLES = os.open in os.supports_dir_fd  # not on Windows

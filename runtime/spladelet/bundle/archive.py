@@ -52,7 +52,7 @@ class Archive:
         heads = [name for name in self._infos if PurePosixPath(name).name == description]
         if not heads:
             raise BundleNotFoundError(f"{path} holds no {description}, so it is not a bundle.")
-        self.head = min(heads, key=len)
+        self.head = min(heads, key=lambda name: (name.count("/"), name))
         self._top = self.head.removesuffix(description)
 
     @classmethod

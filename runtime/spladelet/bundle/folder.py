@@ -101,6 +101,12 @@ class Bundle:
             path = self.path(name)
             with refusals(path), open_regular(path) as file:
                 found = digest_of(file, entry.size)
+            if found != entry.sha256 and self._archive is not None:
+                path.unlink()
+                raise BundleFileError(
+                    f"{path}, which was unpacked from {self._archive}, was changed or damaged, and "
+                    "is removed. Load the .zip again: it is unpacked anew."
+                )
             if found != entry.sha256:
                 raise BundleFileError(
                     f"{path} has sha256 {found[:12]}…, expected {entry.sha256[:12]}…: it was "

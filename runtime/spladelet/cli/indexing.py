@@ -119,8 +119,8 @@ def run_compact(options: argparse.Namespace) -> str:
 
 def run_import(options: argparse.Namespace) -> str:
     """Make an index of vectors that are there already."""
-    if Path(options.output).exists():
-        raise InputError(f"{options.output} exists. Give the name of a new index.")
+    if is_index(Path(options.output)):
+        raise InputError(f"{options.output} is an index already. Give the name of a new one.")
     known = options.vocab_size is None
     encoder = load_encoder(options) if known else None
     term_ids = None

@@ -78,7 +78,7 @@ def _index_facts(path: str) -> dict[str, object]:
     resident = capacity.resident_bytes(Path(path))
     facts: dict[str, object] = {"index": path, **index.facts()}
     facts |= {
-        "mapped_mb": round(size / 1e6, 1),
+        "size_mb": round(size / 1e6, 1),
         "resident_mb": None if resident is None else round(resident / 1e6, 1),
     }
     lists = index.bytes_per_posting * index.postings

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from spladelet.errors import MissingDependencyError
+from spladelet.forks import unforked
 
 _VARIABLE = "ORT_DISABLE_TELEMETRY"
 
@@ -22,7 +23,7 @@ def load_onnx_runtime() -> Any:  # noqa: ANN401 - an untyped module
         MissingDependencyError: It cannot be imported, or not on this system.
     """
     try:
-        with no_telemetry():
+        with unforked(), no_telemetry():
             import onnxruntime
     except ImportError as error:
         raise MissingDependencyError(

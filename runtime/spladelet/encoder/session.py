@@ -22,6 +22,7 @@ from spladelet.bundle.folder import Bundle
 from spladelet.encoder.graph_file import GraphFile
 from spladelet.encoder.onnx_runtime import load_onnx_runtime
 from spladelet.errors import BundleGraphError
+from spladelet.forks import unforked
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -95,12 +96,13 @@ class GraphSession:
         if saturates and not graph.states_zero_points:
             self._check_release(onnxruntime.__version__)
         try:
-            session = onnxruntime.InferenceSession(
-                str(path),
-                self._options(exact=saturates),
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=_DISABLED_OPTIMIZERS,
-            )
+            with unforked():
+                session = onnxruntime.InferenceSession(
+                    str(path),
+                    self._options(exact=saturates),
+                    providers=["CPUExecutionProvider"],
+                    disabled_optimizers=_DISABLED_OPTIMIZERS,
+                )
         except Exception as error:
             raise BundleGraphError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {error}. Export the "

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from spladelet.bundle.bundle_files import read_file
 from spladelet.errors import BundleFileError, InputError, SpladeletError
+from spladelet.forks import unforked
 from spladelet.parameters import as_whole
 from spladelet.text import valid_unicode
 
@@ -298,9 +299,10 @@ class Tokenizer:
 
 
 def _load(content: bytes) -> "LoadedTokenizer":
-    from tokenizers import Tokenizer as LoadedTokenizer
+    with unforked():
+        from tokenizers import Tokenizer as LoadedTokenizer
 
-    return LoadedTokenizer.from_buffer(content)
+        return LoadedTokenizer.from_buffer(content)
 
 
 def _sections(text: str) -> Iterator[tuple[int, str]]:

@@ -119,6 +119,12 @@ class Manifest:
     segments: tuple[SegmentEntry, ...]
     encoding: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in ("model", "model_name"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (name == "model" and value is None):
+                raise InputError(f"{name} is {value!r:.60}; expected a str.")
+
     def to_json(self) -> str:
         """Write the manifest as text, with a sum of its own."""
         raw = {"format": FORMAT, "format_version": FORMAT_VERSION} | asdict(self)
@@ -151,8 +157,8 @@ class Manifest:
             return cls(
                 _count(raw, "generation"),
                 _count(raw, "vocab_size"),
-                _text(raw, "model") if raw["model"] is not None else None,
-                _text(raw, "model_name"),
+                raw["model"],
+                raw["model_name"] or "",  # there were some with None
                 raw["weights"],
                 segments,
                 dict(raw.get("encoding", {})),
@@ -181,13 +187,6 @@ def _segment_entry(raw: Mapping[str, Any], where: Path) -> SegmentEntry:
     if len(marks) != (deleted > 0) or documents > MAX_DOCUMENTS:
         raise ValueError(f"segment {raw['name']} has {documents} documents, {deleted} deleted")
     return SegmentEntry(raw["name"], documents, _count(raw, "postings"), deleted, files)
-
-
-def _text(raw: Mapping[str, Any], name: str) -> str:
-    value = raw[name]
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is {value!r:.40}, expected a text")
-    return value
 
 
 def _count(raw: Mapping[str, Any], name: str) -> int:

@@ -123,7 +123,8 @@ class IndexFolder:
             self.folder.publish(aside, name)
         except BaseException as error:
             self.folder.remove(aside)
-            if isinstance(error, FileExistsError):
+            is_late = (current_generation(self.folder) or 0) != self.generation
+            if isinstance(error, FileExistsError) or (isinstance(error, OSError) and is_late):
                 raise self._overtaken() from error
             raise
         # It is published: whatever happens from here on, nothing of it may be removed.
@@ -345,12 +346,26 @@ def _open_lock(folder: Folder) -> BinaryIO:
     try:
         file = folder.create(_LOCK, mode)
     except FileExistsError:
-        return folder.open_for_writing(_LOCK)
+        return _open_existing_lock(folder)
     if sys.platform != "win32":
+        # If this process is killed, the others who may write there must be able to lock it.
+        with suppress(OSError):
+            os.fchown(file.fileno(), about.st_uid if os.geteuid() == 0 else -1, about.st_gid)
         os.fchmod(file.fileno(), mode)  # whatever the process's mask
-        if os.geteuid() == 0:  # or the folder's owner could not lock it if this is killed
-            os.fchown(file.fileno(), about.st_uid, about.st_gid)
     return file
+
+
+def _open_existing_lock(folder: Folder) -> BinaryIO:
+    try:
+        if stat.S_ISREG(folder.status(_LOCK).st_mode):
+            return folder.open_for_writing(_LOCK)
+        reason = "it is no regular file"
+    except PermissionError as error:
+        reason = str(error.strerror)
+    raise IndexWriteError(
+        f"{folder.path / _LOCK} cannot be locked: {reason}. If no writer is at work there, remove "
+        "it: a writer that was killed leaves it behind."
+    )
 
 
 def _take(file: BinaryIO) -> None:
@@ -377,7 +392,8 @@ def read_error(path: Path, error: OSError) -> IndexReadError:
         "with `spladelet compact`.",
         errno.ENFILE: "Close what else is open on this machine.",
     }.get(error.errno or 0, "Mend that and try again.")
-    return IndexReadError(f"cannot read {path}: {error.strerror or error}. {todo}")
+    file = path / str(error.filename) if error.filename else path
+    return IndexReadError(f"cannot read {file}: {error.strerror or error}. {todo}")
 
 
 def write_error(path: Path, error: OSError) -> IndexWriteError:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelet.documents import Document, as_documents, check_ids
-from spladelet.errors import InputError
+from spladelet.errors import InputError, ModelMismatchError
 from spladelet.index import segment_files
 from spladelet.index.build import build_segment, join_rows
 from spladelet.index.filters import Filter, Where
@@ -103,12 +103,15 @@ class Index:
             )
             for start in range(0, len(kept), MAX_DOCUMENTS)
         ]
-        about = (vectors.vocab_size, vectors.model, model_name, weight_type)
+        about = (vectors.vocab_size, vectors.model, model_name or "", weight_type)
         return cls(segments, Manifest(0, *about, (), check_encoding(encoding)))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Index":
-        """Open a saved index in place: posting lists and texts stay on disk until needed.
+        """Open a saved index in place: its large files stay on disk until needed.
+
+        Processes that open the same folder share the memory of these; files below a megabyte, of
+        which small segments consist, are read by each.
 
         Takes no lock and writes nothing, so a read-only file system will do. Goes on reading the
         generation it opened, whatever a writer does, until `refresh`.
@@ -121,7 +124,8 @@ class Index:
         folder = Path(path)
         opened = segment_files.read_index(folder)
         index = cls(opened.segments, opened.manifest)
-        index._folder, index._state = folder, _State.of(opened)
+        # As absolute: `refresh` may be called from elsewhere.
+        index._folder, index._state = folder.absolute(), _State.of(opened)
         return index
 
     def refresh(self) -> bool:
@@ -230,7 +234,7 @@ class Index:
             ids: The ids that a hit may have; None for all.
             threads: How many searches run at a time. More than one gains nothing where searches
                 are short, for they take turns with the interpreter's lock; processes that open the
-                same folder share its memory and do not wait for each other.
+                same folder share its large files' memory and do not wait for each other.
         """
         wanted = as_count(k, "k")
         at_once = as_count(threads, "threads")
@@ -379,8 +383,15 @@ class _State:
         return self.manifest.model
 
     def check_model(self, query: SparseVector) -> None:
-        if self.vocab_size:
-            check_same_model(query, self)
+        try:
+            if self.vocab_size:
+                check_same_model(query, self)
+        except ModelMismatchError as error:
+            name = self.manifest.model_name or "unnamed"
+            raise ModelMismatchError(
+                f"{error} This index is of the model {name!r}; if the query's is another version "
+                "of it, build the index again with that."
+            ) from error
 
 
 def _several(queries: object) -> Iterable[object]:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelet.forks import unforked
+
 # Documents per chunk whose best score is looked at before any single one (see top_k).
 _CHUNK = 1024
 # If more than this share of them is to be looked into, all are.
@@ -272,7 +274,8 @@ def _compiled_kernels() -> _Kernels | None:
     spans = (np.array([3, 0]), np.array([4, 1]))  # the last list and the first
     tried = []
     try:
-        from scipy.sparse import _sparsetools
+        with unforked():
+            from scipy.sparse import _sparsetools
 
         found = _Kernels(_sparsetools.csr_row_index, _sparsetools.csc_matvec)
         for kind in (np.float32, np.float16, np.uint8):

@@ -18,8 +18,8 @@
 
 Files are written, and never again: who edits one in place, or cuts it short, takes the ground from
 under those who have it mapped, and the system ends their process (SIGBUS), which nothing in it can
-prevent. Replace the folder by renaming, or change the index through a writer. Files below two
-megabytes are read whole and not mapped. Each that is mapped takes a descriptor until Python 3.13:
+prevent. Replace the folder by renaming, or change the index through a writer. Files below a
+megabyte are read whole and not mapped. Each that is mapped takes a descriptor until Python 3.13:
 none of a small segment, five of a full one (nine, where metadata differ from document to document),
 so that a process that may have 256 open reads some ten million documents. What was damaged is found
 when it is first used, see `integrity`.
@@ -131,9 +131,11 @@ def read_index(path: Path, before: Opened | None = None) -> Opened:
     """
     known = _by_name(before)
 
-    def use(folder: Folder, manifest: Manifest, sha256: str) -> Opened:
+    def use(folder: Folder, raw: bytes, where: Path) -> Opened:
+        sha256 = hashlib.sha256(raw).hexdigest()
         if before is not None and before.sha256 == sha256:
             return before
+        manifest = Manifest.from_json(raw, where)
         segments = [open_segment(folder, entry, manifest, known) for entry in manifest.segments]
         return Opened(manifest, sha256, tuple(segments))
 
@@ -150,8 +152,8 @@ def verify_index(path: Path) -> Manifest:
     """
     sound: set[tuple[str, str]] = set()
 
-    def use(folder: Folder, manifest: Manifest, sha256: str) -> None:
-        for segment in manifest.segments:
+    def use(folder: Folder, raw: bytes, where: Path) -> None:
+        for segment in Manifest.from_json(raw, where).segments:
             for name, entry in segment.files.items():
                 if (segment.name, name) not in sound:
                     check_file(folder, f"{segment.name}/{name}", entry)
@@ -161,8 +163,8 @@ def verify_index(path: Path) -> Manifest:
     return read_index(path).manifest
 
 
-def _use_current(path: Path, use: Callable[[Folder, Manifest, str], _Result]) -> _Result:
-    """Do something with the current generation; with a newer one, if that takes its place.
+def _use_current(path: Path, use: Callable[[Folder, bytes, Path], _Result]) -> _Result:
+    """Do something with the current manifest; with a newer one, if that takes its place.
 
     As what was done is not done again (see `use`), there is less to do each time: so this ends
     even where commits come faster than an index opens.
@@ -175,8 +177,7 @@ def _use_current(path: Path, use: Callable[[Folder, Manifest, str], _Result]) ->
                     raise IndexNotFoundError(_none_there(path))
                 try:
                     raw = read_manifest(folder, generation)
-                    manifest = Manifest.from_json(raw, path / manifest_name(generation))
-                    return use(folder, manifest, hashlib.sha256(raw).hexdigest())
+                    return use(folder, raw, path / manifest_name(generation))
                 except FileNotFoundError as error:
                     if folder.is_in_place() and current_generation(folder) == generation:
                         raise IndexFormatError(

@@ -241,7 +241,7 @@ class IndexWriter:
         self._pending = _Pending()
         self._changed = self._closed = False
         self._resources = ExitStack()
-        self._folder = self._resources.enter_context(claim(Path(path)))
+        self._folder = self._resources.enter_context(claim(Path(path).absolute()))
 
     def _open(self, weight_type: str | None) -> None:
         opened = segment_files.read_index(self._folder.path)
@@ -404,7 +404,7 @@ def _new_manifest(
 ) -> Manifest:
     kind = "float32" if weight_type is None else weight_type
     check_kind(kind)
-    return Manifest(0, 0, None, model_name, kind, (), check_encoding(encoding))
+    return Manifest(0, 0, None, model_name or "", kind, (), check_encoding(encoding))
 
 
 class _Pending:

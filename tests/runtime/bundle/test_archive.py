@@ -150,8 +150,17 @@ def test_verify_reads_the_zip_and_its_copy(folder, archive):
     copy = bytearray((bundle.folder / TOKENIZER).read_bytes())
     copy[500] ^= 1
     (bundle.folder / TOKENIZER).write_bytes(copy)
-    with pytest.raises(BundleFileError, match=f"{TOKENIZER} has sha256"):
+    with pytest.raises(BundleFileError, match=f"{TOKENIZER}, which was unpacked from .*is removed"):
         Bundle.open(archive).verify()
+    assert Bundle.open(archive).verify() == ()  # unpacked anew
+
+
+def test_the_description_nearest_to_the_top_counts(bundle_folder, tmp_path):
+    archive = pack(bundle_folder, tmp_path / "model.zip", "a-long-name/")
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr("x/y/spladelet.json", "{}")
+
+    assert Bundle.open(archive).description.name == "default"
 
 
 def test_files_in_a_zip_that_are_not_listed_are_named_and_not_unpacked(bundle_folder, tmp_path):

@@ -453,7 +453,47 @@ def test_a_lock_file_that_is_a_link_is_not_followed(folder, tmp_path):
     (tmp_path / "precious").write_text("text")
     (folder / "writer.lock").symlink_to(tmp_path / "precious")
 
-    with pytest.raises(IndexWriteError, match="cannot save"):
+    with pytest.raises(
+        IndexWriteError, match=r"writer\.lock cannot be locked: it is no regular file"
+    ):
         fill(folder, ["d"])
 
     assert (tmp_path / "precious").read_text() == "text"
+
+
+@POSIX
+def test_a_lock_that_may_not_be_opened_is_named(folder, unprivileged):
+    (folder / "writer.lock").touch()
+    (folder / "writer.lock").chmod(0)
+    folder.chmod(0o777)
+
+    with unprivileged(), pytest.raises(IndexWriteError, match=r"writer\.lock cannot .* remove it"):
+        IndexWriter(folder)
+
+
+@POSIX
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives away")
+def test_the_lock_belongs_to_whom_the_folder_belongs(folder):
+    os.chown(folder, 65534, 65534)
+    with claim(folder):
+        about = (folder / "writer.lock").stat()
+
+    assert (about.st_uid, about.st_gid) == (65534, 65534)
+
+
+def test_a_writer_that_is_overtaken_as_it_publishes_is_told(folder, no_locks, monkeypatch):
+    late = IndexWriter(folder)
+    late.delete(["a"])
+    link = os.link
+
+    def overtaken(*arguments, **options):
+        monkeypatch.setattr(os, "link", link)
+        for name in ("x", "y"):  # whose commits also remove what lies aside
+            fill(folder, [name])
+        link(*arguments, **options)
+
+    monkeypatch.setattr(os, "link", overtaken)
+    with pytest.raises(IndexWriteError, match="another writer published generation 3"):
+        late.commit()
+
+    assert ids_in(folder) == ["a", "b", "c", "x", "y"]

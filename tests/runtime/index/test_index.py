@@ -324,3 +324,52 @@ def test_the_facts_are_values_of_json():
     assert (facts["metadata_fields"], facts["active_dims"]) == (["year"], 0.5)
     assert (facts["model_name"], facts["fingerprint"]) == ("toy", "m")
     assert facts["encoding"] == {"long_texts": "cut"}
+
+
+@pytest.mark.parametrize("name", [3, b"x", ["m"]])
+def test_a_name_that_is_no_text_is_refused_before_anything_is_written(tmp_path, name):
+    Index.build(vectors([{1: 1.0}])).save(tmp_path / "index")
+
+    with pytest.raises(InputError, match="model_name is"):
+        Index.build(vectors([{1: 1.0}]), model_name=name)
+    with pytest.raises(InputError, match="model_name is"):
+        IndexWriter.anew(tmp_path / "index", model_name=name)
+    with pytest.raises(InputError, match="model is"):
+        Index.build(SparseVectors.from_rows([], VOCAB, name))
+    assert len(Index.open(tmp_path / "index")) == 1
+
+
+def test_no_name_is_an_empty_one(tmp_path):
+    Index.build(vectors([{1: 1.0}]), model_name=None).save(tmp_path / "index")
+
+    assert Index.open(tmp_path / "index").model_name == ""
+
+
+@pytest.mark.parametrize("ids", [b"0", bytearray(b"01"), memoryview(b"0")])
+def test_bytes_are_no_ids(tmp_path, ids):
+    with IndexWriter(tmp_path / "index") as opened:
+        opened.add(vectors([{1: 1.0}] * 60), [Document(str(n), "") for n in range(60)])
+        with pytest.raises(InputError, match="expected several texts"):
+            opened.delete(ids)
+    with pytest.raises(InputError, match="expected several texts"):
+        Index.open(tmp_path / "index").search(vector({1: 1.0}), ids=ids)
+
+
+def test_an_index_is_refreshed_and_written_to_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Index.build(vectors([{1: 1.0}])).save("index")
+    index = Index.open("index")
+    with IndexWriter("index") as opened:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        opened.add(vectors([{1: 1.0}]), [Document("new", "")])
+
+    assert index.refresh()
+    assert len(index) == 2
+
+
+def test_an_index_of_another_version_of_the_model_says_what_to_do():
+    index = Index.build(vectors([{1: 1.0}], "a" * 64), model_name="toy")
+
+    with pytest.raises(ModelMismatchError, match=r"of the model 'toy'; .* build the index again"):
+        index.search(vector({1: 1.0}, "b" * 64))
