@@ -212,7 +212,7 @@ def prepare(checkpoint: Path, bundle: Path | None, folder: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from optimum.exporters.onnx import main_export
 
-    from spladelet_export.export import Int8, export_checkpoint
+    from spladelet_export import Int8, export_checkpoint
 
     def report(step: str) -> None:
         print(f"{step} …", file=sys.stderr)

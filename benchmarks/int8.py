@@ -24,7 +24,7 @@ from spladelet.evaluation import (
     demo_collection,
     read_collections,
 )
-from spladelet_export.gate import Agreement, Gate
+from spladelet_export.checks.gate import Agreement, Gate
 
 POOLED = "all, pooled"
 

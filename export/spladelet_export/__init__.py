@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from spladelet_export.errors import CheckpointError, ExportError, FidelityError, GraphError
 
 if TYPE_CHECKING:
-    from spladelet_export.export import Int8, export_checkpoint, export_logits, fuse_logits
-    from spladelet_export.gate import Limits
+    from spladelet_export.bundle_writer import Int8
+    from spladelet_export.checks.gate import Limits
+    from spladelet_export.export import export_checkpoint, export_logits, fuse_logits
 
 __all__ = [
     "CheckpointError",
@@ -26,8 +27,8 @@ __all__ = [
 ]
 
 _HOME = {
-    "Int8": "export",
-    "Limits": "gate",
+    "Int8": "bundle_writer",
+    "Limits": "checks.gate",
     "export_checkpoint": "export",
     "export_logits": "export",
     "fuse_logits": "export",

@@ -1,48 +1,48 @@
 """The command `spladelet-export`."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spladelet.bundle.description import ACTIVATIONS, POOLINGS, Description, Semantics
-from spladelet.cli import console
-from spladelet.cli.console import Parser
+from spladelet.bundle import ACTIVATIONS, POOLINGS, Description, Semantics
 from spladelet.documents import read_documents
-from spladelet.printable import clean, clean_json, to_json
+from spladelet.errors import SpladeletError
+from spladelet_export.checkpoint.recipes import find_recipe, recipes
 from spladelet_export.errors import CheckpointError, door, require
-from spladelet_export.recipes import find_recipe, recipes
 
 if TYPE_CHECKING:
-    from spladelet_export.checkpoint import Checkpoint
-    from spladelet_export.export import Int8
+    from spladelet_export.bundle_writer import Int8
+    from spladelet_export.checkpoint.checkpoint import Checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    return console.run(lambda: console.show(_run(words)))
-
-
-def _run(words: list[str]) -> str:
-    """Run the command; returns what is to be printed."""
     fuses = words[:1] == ["fuse"]
     options = _fuse_parser().parse_args(words[1:]) if fuses else _parser(words).parse_args(words)
-    if not fuses and options.list:
-        return _listed(as_json=options.json)
-    with door("the export failed"):
-        description = _fuse(options) if fuses else _export(options)
-    if options.json:
-        return clean_json(description.to_json())
-    return _summary(description, options.output)
+    try:
+        if not fuses and options.list:
+            print(_recipes_as_json() if options.json else _recipes_as_text())
+            return 0
+        with door("the export failed"):
+            description = _fuse(options) if fuses else _export(options)
+        print(description.to_json() if options.json else _summary(description, options.output))
+    except SpladeletError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 def _export(options: argparse.Namespace) -> Description:
     require("torch", "transformers", "optimum.exporters.onnx", "onnx")
     from spladelet_export.export import export_checkpoint, export_logits
-    from spladelet_export.logits import check_new
+    from spladelet_export.logits_folder import check_new
 
     checkpoint = options.checkpoint
     if options.recipe is not None:
@@ -65,7 +65,7 @@ def _export(options: argparse.Namespace) -> Description:
 
 def _by_recipe(source: str, folder: str) -> "Checkpoint":
     """Read a folder as the recipe of a hub id says."""
-    from spladelet_export.checkpoint import read_checkpoint
+    from spladelet_export.checkpoint.checkpoint import read_checkpoint
 
     recipe = find_recipe(source)
     if recipe is None:
@@ -90,7 +90,7 @@ def _fuse(options: argparse.Namespace) -> Description:
 
 
 def _report(step: str) -> None:
-    console.tell(f"{step} …")
+    print(f"{step} …", file=sys.stderr)
 
 
 def _texts(path: Path | None) -> list[str]:
@@ -101,8 +101,8 @@ def _int8(options: argparse.Namespace) -> "Int8 | None":
     if not options.int8:
         return None
     from spladelet.evaluation import read_collections
-    from spladelet_export.export import Int8
-    from spladelet_export.gate import Limits
+    from spladelet_export.bundle_writer import Int8
+    from spladelet_export.checks.gate import Limits
 
     return Int8(
         _texts(options.calibration),
@@ -112,11 +112,13 @@ def _int8(options: argparse.Namespace) -> "Int8 | None":
     )
 
 
-def _listed(*, as_json: bool) -> str:
-    """Draw the recipes, one a line."""
+def _recipes_as_json() -> str:
+    return json.dumps([asdict(recipe) for recipe in recipes()], ensure_ascii=False)
+
+
+def _recipes_as_text() -> str:
+    """Describe the recipes, one a line."""
     known = recipes()
-    if as_json:
-        return to_json([asdict(recipe) for recipe in known])
     width = max(len(recipe.source) for recipe in known)
     lines = []
     for recipe in known:
@@ -140,9 +142,8 @@ def _summary(description: Description, output: Path) -> str:
     figures, quantization = description.fidelity, description.quantization
     size = sum(entry.size for entry in description.files.values()) / 1e6
     lines = [
-        f"{clean(str(output))}: {clean(description.name)}, {size:.1f} MB, "
-        f"{description.vocab_size} terms, {description.document.pooling} pooling, "
-        f"{description.document.activation}",
+        f"{output}: {description.name}, {size:.1f} MB, {description.vocab_size} terms, "
+        f"{description.document.pooling} pooling, {description.document.activation}",
         f"float32 against {figures['reference']} on {figures['texts']} texts: largest difference "
         f"{figures['max_abs_difference']:.1e}, {figures['flipped_above_tolerance']} terms "
         f"on one side only, top-10 terms {figures['top_overlap']:.1%} the same, "
@@ -159,7 +160,7 @@ def _summary(description: Description, output: Path) -> str:
 
 
 def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
-    parser = Parser(
+    parser = argparse.ArgumentParser(
         prog="spladelet-export",
         description="Export a SPLADE checkpoint to a bundle that runs without torch.",
         epilog="spladelet-export fuse --help: the same for a logits graph, without torch.",
@@ -200,7 +201,7 @@ def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
 
 
 def _fuse_parser() -> argparse.ArgumentParser:
-    parser = Parser(
+    parser = argparse.ArgumentParser(
         prog="spladelet-export fuse",
         description="Make a bundle of a logits graph (ONNX) that is exported already.",
     )

@@ -31,8 +31,9 @@ from tokenizers import (
 )
 
 from spladelet import Encoder
-from spladelet.encoder.encoder import TruncationWarning
-from spladelet_export import export_checkpoint
+from spladelet.encoder import TruncationWarning
+from spladelet_export import Int8, Limits, export_checkpoint
+from spladelet_export.checks.fidelity_texts import built_in_texts
 
 MakeFolder = Callable[..., Path]
 
@@ -157,6 +158,28 @@ def bundle(checkpoint: MakeFolder, tmp_path_factory: pytest.TempPathFactory) -> 
     def make(kind: str) -> Path:
         folder = tmp_path_factory.mktemp("bundle") / kind
         export_checkpoint(checkpoint(kind), folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def any_int8() -> Int8:
+    """Return int8 calibrated on 40 texts, whatever it finds."""
+    texts = [text for text in built_in_texts() if text.strip()][:40]
+    return Int8(texts, limits=Limits(overlap=0.0, ndcg_ratio=0.0))
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(
+    checkpoint: MakeFolder, any_int8: Int8, tmp_path_factory: pytest.TempPathFactory
+) -> MakeFolder:
+    """Return `make(kind)`: the int8 bundle of a checkpoint, exported once."""
+
+    @cache
+    def make(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp("int8") / kind
+        export_checkpoint(checkpoint(kind), folder, int8=any_int8)
         return folder
 
     return make

@@ -5,9 +5,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from spladelet_export.attention import spell_out_attention
-from spladelet_export.optimize import fuse_operators
-from spladelet_export.trunk import export_trunk, load_model
+from spladelet_export.graph.attention import spell_out_attention
+from spladelet_export.graph.operator_fusion import fuse_operators
+from spladelet_export.torch_export import export_logits_graph, load_model
 
 # transformers imports some families by what torch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
@@ -25,7 +25,7 @@ def run(model, ids, lengths):
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "albert", "mpnet", "modernbert"])
 def test_the_numbers_are_those_of_the_exported_graph(kind, checkpoint):
-    logits = export_trunk(load_model(checkpoint(kind)))
+    logits = export_logits_graph(load_model(checkpoint(kind)))
     rng = np.random.default_rng(0)
     ids, lengths = rng.integers(5, 60, (3, 21)), [21, 1, 8]
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SparseEncoder
 
-from spladelet.bundle.description import Semantics
+from spladelet.bundle import Semantics
 from spladelet.errors import SpladeletError
 from spladelet_export import CheckpointError
-from spladelet_export.checkpoint import read_checkpoint
-from spladelet_export.families import FAMILIES
-from spladelet_export.files import read_json
-from spladelet_export.trunk import load_model
+from spladelet_export.checkpoint.checkpoint import read_checkpoint
+from spladelet_export.checkpoint.checkpoint_files import read_json
+from spladelet_export.checkpoint.families import FAMILIES
+from spladelet_export.torch_export import load_model
 
 OLD_TYPES = (
     "sentence_transformers.sparse_encoder.models.MLMTransformer",

@@ -10,12 +10,12 @@ import pytest
 from onnx import numpy_helper
 from sentence_transformers import SparseEncoder
 
-import spladelet_export.export as export_module
+import spladelet_export.bundle_writer as writer_module
 from spladelet import Encoder, SpladeletError
-from spladelet.bundle.folder import Bundle
+from spladelet.bundle import Bundle
 from spladelet_export import CheckpointError, ExportError, FidelityError, export_checkpoint
-from spladelet_export.graph import fuse_pooling
-from spladelet_export.texts import built_in_texts
+from spladelet_export.checks.fidelity_texts import built_in_texts
+from spladelet_export.graph.pooling import fuse_pooling
 
 KINDS = ("bert", "distilbert", "bert-max", "bert-sum", "bert-max-twice", "distilbert-prompt")
 SIDES = ("query", "document")
@@ -66,7 +66,7 @@ def wrong_bias(monkeypatch):
             shift_bias(graph, number)
             return vocab_size
 
-        monkeypatch.setattr(export_module, "fuse_pooling", fuse)
+        monkeypatch.setattr(writer_module, "fuse_pooling", fuse)
 
     return break_by
 
@@ -445,12 +445,3 @@ class TestFullDisk:
 
         assert left == []
         assert outcome.startswith("ExportError: ")
-
-
-def test_the_built_in_texts_cover_what_they_say():
-    texts = built_in_texts()
-
-    assert len(set(texts)) == len(texts) > 50
-    assert min(map(len, texts)) == 1
-    assert max(len(text.split()) for text in texts) >= 700
-    assert any(ord(character) > 0x1F000 for text in texts for character in text)

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from spladelet.bundle.folder import Bundle
+from spladelet.bundle import Bundle
+from spladelet_export.checks.fidelity_texts import built_in_texts
 from spladelet_export.cli import main
-from spladelet_export.texts import built_in_texts
 
 BUILT_IN = len(built_in_texts())
 

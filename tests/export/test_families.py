@@ -6,8 +6,8 @@ from sentence_transformers import SparseEncoder
 
 from spladelet import Encoder
 from spladelet_export import Int8, export_checkpoint
-from spladelet_export.families import FAMILIES
-from spladelet_export.gate import Limits
+from spladelet_export.checkpoint.families import FAMILIES
+from spladelet_export.checks.gate import Limits
 
 # transformers imports some families by what torch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")

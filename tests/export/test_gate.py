@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spladelet.evaluation import VectorCache, demo_collection
-from spladelet_export.gate import Agreement, Gate, Limits
+from spladelet_export.checks.gate import Agreement, Gate, Limits
 
 
 def agreement(overlap=1.0, high=1.0):
@@ -37,7 +37,7 @@ def test_a_model_agrees_with_itself(bundle):
 
 
 def test_the_interval_holds_the_ratio():
-    from spladelet_export.gate import _bootstrap_ratio
+    from spladelet_export.checks.gate import _bootstrap_ratio
 
     rng = np.random.default_rng(0)
     theirs = rng.random(200)

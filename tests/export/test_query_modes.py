@@ -16,8 +16,8 @@ from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, 
 
 from spladelet import Encoder
 from spladelet_export import CheckpointError, Int8, export_checkpoint
-from spladelet_export.checkpoint import read_checkpoint
-from spladelet_export.gate import Limits
+from spladelet_export.checkpoint.checkpoint import read_checkpoint
+from spladelet_export.checks.gate import Limits
 
 ANY = Limits(overlap=0.0, ndcg_ratio=0.0)
 MODES = ("idf", "bow", "bow-without-special", "lexical", "separate", "same")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from spladelet import Encoder
-from spladelet.bundle.description import ACTIVATIONS, POOLINGS, QUERY_MODES, TOKEN_RULES
+from spladelet.bundle import ACTIVATIONS, POOLINGS, QUERY_MODES, TOKEN_RULES
 from spladelet_export import CheckpointError, export_checkpoint
-from spladelet_export.checkpoint import read_checkpoint
+from spladelet_export.checkpoint.checkpoint import read_checkpoint
+from spladelet_export.checkpoint.families import FAMILIES
+from spladelet_export.checkpoint.recipes import Recipe, find_recipe, recipes
 from spladelet_export.cli import main
-from spladelet_export.families import FAMILIES
-from spladelet_export.recipes import Recipe, find_recipe, recipes
 
 README = Path(__file__).parents[2] / "models" / "recipes" / "README.md"
 KNOWN = recipes()

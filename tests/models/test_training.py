@@ -159,7 +159,7 @@ def test_finishing_writes_what_the_exporter_takes_and_leaves_the_state(
     recipe, base, pairs, tmp_path
 ):
     from spladelet import Encoder
-    from spladelet_export.export import export_checkpoint
+    from spladelet_export import export_checkpoint
 
     pytest.importorskip("sentence_transformers", reason="needs the extra `train`")
     start(recipe, base, pairs, tmp_path / "state")
@@ -180,7 +180,7 @@ def test_finishing_writes_what_the_exporter_takes_and_leaves_the_state(
 
 def test_documents_learn_to_be_found_by_queries_without_a_network(recipe, base, pairs, tmp_path):
     from spladelet import Encoder
-    from spladelet_export.export import export_checkpoint
+    from spladelet_export import export_checkpoint
 
     pytest.importorskip("sentence_transformers", reason="needs the extra `train`")
     start(recipe, base, pairs, tmp_path / "state")._save()

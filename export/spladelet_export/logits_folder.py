@@ -11,10 +11,11 @@ from pathlib import Path
 
 import onnx
 
-from spladelet.bundle.description import GRAPH
-from spladelet_export.checkpoint import ACTIVATIONS, Checkpoint
+from spladelet.bundle import GRAPH
+from spladelet_export.checkpoint.checkpoint import ACTIVATIONS, Checkpoint
 from spladelet_export.errors import ExportError
-from spladelet_export.graph import MAX_BYTES
+from spladelet_export.graph.logits_graph import MAX_BYTES
+from spladelet_export.whole_folder import is_fixed, replacing_folder
 
 _COPIED = (
     "config.json",
@@ -40,30 +41,24 @@ def write_logits(checkpoint: Checkpoint, graph: onnx.ModelProto, folder: Path) -
         folder: Must not exist, or be empty.
 
     Raises:
-        ExportError: It has something in it, or the graph does not fit one file.
+        ExportError: It has something in it, or cannot be written, or the graph does not fit one
+            file.
     """
-    check_new(folder)
     if graph.ByteSize() > MAX_BYTES:
         raise ExportError("the logits graph is larger than the 2 GB that one ONNX file can hold.")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        onnx.save(graph, folder / GRAPH)
+    with replacing_folder(folder, check_new) as aside:
+        onnx.save(graph, aside / GRAPH)
         for name in _COPIED:
             if (checkpoint.folder / name).is_file():
-                shutil.copyfile(checkpoint.folder / name, folder / name)
+                shutil.copyfile(checkpoint.folder / name, aside / name)
         for name, content in _settings(checkpoint).items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise ExportError(
-            f"cannot write {folder}: {error.strerror or error}. Nothing was left behind."
-        ) from error
+            (aside / name).parent.mkdir(exist_ok=True)
+            (aside / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def check_new(folder: Path) -> None:
-    """Raise ExportError unless a folder does not exist, or is empty."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    """Raise ExportError unless a folder does not exist, or is empty and can be replaced."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) or is_fixed(folder)):
         raise ExportError(f"{folder} exists. Give the name of a new folder for the logits graph.")
 
 

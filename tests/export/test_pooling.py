@@ -1,3 +1,5 @@
+"""Weights are the pooled logits, by a graph in which the logits never exist."""
+
 import math
 from collections import Counter
 
@@ -5,15 +7,28 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from export.tiny_graphs import (
+    HIDDEN,
+    VOCAB,
+    batch,
+    constants,
+    fuse,
+    masked_lm,
+    model_of,
+    pooled,
+    run,
+    weights,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
-from spladelet.bundle.description import Semantics
-from spladelet_export import GraphError, graph
-from spladelet_export.graph import compact, fuse_pooling, opset
+from spladelet.bundle import Semantics
+from spladelet_export import GraphError
+from spladelet_export.graph.compaction import compact
+from spladelet_export.graph.logits_graph import opset
+from spladelet_export.graph.pooling import fuse_pooling
 
-HIDDEN, VOCAB = 32, 50
 BLOCKS = (1, 7, 16, VOCAB - 1, VOCAB, VOCAB + 1, 4096)  # 7 and 16 do not divide the vocabulary
 SEMANTICS = {
     "max": Semantics(),
@@ -22,81 +37,6 @@ SEMANTICS = {
     "sum-twice": Semantics(pooling="sum", activation="log1p_log1p"),
 }
 any_semantics = pytest.mark.parametrize("semantics", list(SEMANTICS.values()), ids=list(SEMANTICS))
-
-
-def weights(seed=0, scale=1.0, vocab=VOCAB):
-    """Return embeddings [vocab, hidden], an untied decoder [hidden, vocab], and the bias."""
-    random = np.random.default_rng(seed)
-    return (
-        (random.normal(size=(vocab, HIDDEN)) * scale).astype(np.float32),
-        (random.normal(size=(HIDDEN, vocab)) * scale).astype(np.float32),
-        random.normal(size=vocab).astype(np.float32) * 5,
-    )
-
-
-def masked_lm(embeddings, decoder, bias, token_types=None):
-    """Build the smallest graph that ends as a masked language model does."""
-    constants = {"embeddings": embeddings, "decoder": decoder, "bias": bias}
-    nodes = [helper.make_node("Gather", ["embeddings", "input_ids"], ["words"])]
-    inputs = ["input_ids", "attention_mask"]
-    if token_types is not None:
-        constants["token_types"] = token_types
-        inputs.append("token_type_ids")
-        nodes.append(helper.make_node("Gather", ["token_types", "token_type_ids"], ["types"]))
-        nodes.append(helper.make_node("Add", ["words", "types"], ["hidden"]))
-    else:
-        nodes.append(helper.make_node("Identity", ["words"], ["hidden"]))
-    nodes.append(helper.make_node("MatMul", ["hidden", "decoder"], ["product"]))
-    nodes.append(helper.make_node("Add", ["product", "bias"], ["logits"]))
-    return model_of(nodes, constants, inputs)
-
-
-def model_of(nodes, constants, inputs=("input_ids", "attention_mask"), output="logits"):
-    return helper.make_model(
-        helper.make_graph(
-            nodes,
-            "tiny",
-            [helper.make_tensor_value_info(i, TensorProto.INT64, ["b", "l"]) for i in inputs],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
-            [numpy_helper.from_array(value, name) for name, value in constants.items()],
-        ),
-        opset_imports=[helper.make_opsetid("", 18)],
-        ir_version=10,
-    )
-
-
-def batch(lengths, seed=0, vocab=VOCAB):
-    """Return random ids and the mask of texts of these lengths; padding holds random ids too."""
-    shape = (len(lengths), max(lengths))
-    ids = np.random.default_rng(seed).integers(0, vocab, shape)
-    mask = (np.arange(shape[1]) < np.array(lengths)[:, None]).astype(np.int64)
-    return ids, mask
-
-
-def run(model, ids, mask):
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
-
-
-def pooled(logits, mask, semantics):
-    """Pool as sentence-transformers does: activation at every position, then max or sum."""
-    active = np.log1p(np.maximum(logits.astype(np.float64), 0))
-    if semantics.activation == "log1p_log1p":
-        active = np.log1p(active)
-    active = active * mask[..., None]
-    return active.max(axis=1) if semantics.pooling == "max" else active.sum(axis=1)
-
-
-def fuse(model, semantics, block):
-    """Operate as the float32 export does: pooling first, then nothing is stored twice."""
-    fuse_pooling(model, semantics, {}, block)
-    compact(model)
-
-
-def constants(model):
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
 def shapes_inside(model, ids, mask):
@@ -211,99 +151,6 @@ def test_no_tensor_holds_every_term_at_every_position(semantics, tied):
     assert max(math.prod(shape) for shape in after.values() if len(shape) > 2) <= 2 * 5 * HIDDEN
 
 
-def test_a_tied_decoder_is_stored_once():
-    embeddings, _, bias = weights(vocab=400)
-    model = masked_lm(embeddings, embeddings.T.copy(), bias)
-
-    fuse(model, Semantics(), 64)
-
-    matrices = [v for v in constants(model).values() if v.size >= 64 * HIDDEN]
-    assert [matrix.shape for matrix in matrices] == [(400, HIDDEN)]
-    assert len(model.SerializeToString()) < 1.2 * embeddings.nbytes
-
-
-def test_an_untied_decoder_is_stored_in_blocks_beside_the_embeddings():
-    embeddings, decoder, bias = weights(vocab=400)
-    model = masked_lm(embeddings, decoder, bias)
-
-    fuse(model, Semantics(), 64)
-
-    stored = constants(model)
-    assert np.array_equal(stored["embeddings"], embeddings)
-    parts = [stored[f"splade/decoder/{i}"] for i in range(7)]
-    assert np.array_equal(np.concatenate(parts, axis=1), decoder)
-
-
-def test_a_decoder_one_number_off_the_embeddings_is_not_taken_for_tied():
-    embeddings, _, bias = weights()
-    decoder = embeddings.T.copy()
-    decoder[3, 7] += 0.5
-    ids, mask = batch([6, 4])
-    model = masked_lm(embeddings, decoder, bias)
-
-    fuse(model, Semantics(), 16)
-
-    expected = pooled(embeddings[ids] @ decoder + bias, mask, Semantics())
-    np.testing.assert_allclose(run(model, ids, mask), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_weights_that_half_precision_holds_are_stored_so_and_mean_the_same(tied, monkeypatch):
-    embeddings, decoder, bias = weights()
-    embeddings, decoder = (x.astype(np.float16).astype(np.float32) for x in (embeddings, decoder))
-    decoder = embeddings.T.copy() if tied else decoder
-    ids, mask = batch([6, 4])
-    half, full = (masked_lm(embeddings, decoder, bias) for _ in range(2))
-
-    fuse(half, Semantics(), 64)
-    monkeypatch.setattr(graph, "_HALF_PRECISION_FROM", math.inf)
-    fuse(full, Semantics(), 64)
-
-    large = [value for value in constants(half).values() if value.size >= VOCAB * HIDDEN]
-    assert len(large) == (1 if tied else 2)
-    assert {value.dtype for value in large} == {np.dtype(np.float16)}
-    assert np.array_equal(run(half, ids, mask), run(full, ids, mask))
-
-
-def test_weights_that_half_precision_does_not_hold_are_left_alone():
-    exact, decoder, bias = weights()
-    exact = exact.astype(np.float16).astype(np.float32)
-    too_fine, too_large = exact.copy(), exact.copy()
-    too_fine[0, 0] = 1 + 2**-20
-    too_large[0, 0] = 70_000  # a whole number, but over float16's largest
-    for embeddings in (too_fine, too_large):
-        model = masked_lm(embeddings, decoder, bias)
-
-        fuse(model, Semantics(), 16)
-
-        assert constants(model)["embeddings"].dtype == np.float32
-        assert np.array_equal(constants(model)["embeddings"], embeddings)
-
-
-def test_to_compact_changes_no_number():
-    embeddings, _, bias = weights()
-    embeddings = embeddings.astype(np.float16).astype(np.float32)
-    ids, mask = batch([6, 4])
-    model = masked_lm(embeddings, embeddings.T.copy(), bias)
-    fuse_pooling(model, Semantics(), {}, 16)
-    before, size = run(model, ids, mask), model.ByteSize()
-
-    compact(model)
-
-    assert model.ByteSize() < size / 2
-    assert np.array_equal(run(model, ids, mask), before)
-
-
-def test_small_tensors_and_whole_numbers_are_left_alone():
-    embeddings, decoder, bias = weights()
-    model = masked_lm(embeddings, decoder, np.round(bias))
-
-    fuse(model, Semantics(), 16)
-
-    assert constants(model)["splade/bias"].dtype == np.float32
-    assert TensorProto.FLOAT16 not in {tensor.data_type for tensor in model.graph.initializer}
-
-
 def test_token_types_are_folded_away():
     embeddings, decoder, bias = weights()
     types = np.random.default_rng(3).normal(size=(2, HIDDEN)).astype(np.float32)
@@ -340,13 +187,6 @@ def test_the_interface_is_the_bundles(semantics):
     }
     assert opset(model) == 18
     onnx.checker.check_model(model, full_check=True)
-
-
-def test_the_opset_is_that_of_the_standard_operators():
-    model = masked_lm(*weights())
-    model.opset_import.append(helper.make_opsetid("com.microsoft", 99))
-
-    assert opset(model) == 18
 
 
 def bad_graphs():

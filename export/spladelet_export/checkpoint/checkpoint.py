@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spladelet.bundle.description import TOKENIZER, Semantics
+from spladelet.bundle import TOKENIZER, Semantics
+from spladelet_export.checkpoint.checkpoint_files import read_json
+from spladelet_export.checkpoint.families import FAMILIES, Family
+from spladelet_export.checkpoint.layout import Route, read_routes
+from spladelet_export.checkpoint.query_table import Weights, read_table
 from spladelet_export.errors import CheckpointError, door, require
-from spladelet_export.families import FAMILIES, Family
-from spladelet_export.files import read_json
-from spladelet_export.layout import Route, read_routes
-from spladelet_export.tables import Weights, read_table
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -102,7 +102,11 @@ def _with_query_side(found: Checkpoint, query: Route, document: Route, top: Path
         tokenizer = _tokenizer(found.folder)
         weights = read_table(query.table, top, tokenizer, _vocab_size(found.folder))
     if query.encoder is None and query.table is not None and weights is not None:
-        return _with_table(found, query.table, weights, is_plain=document.encoder == query.table)
+        if document.encoder == query.table:
+            found = _without_special_tokens(found)
+        else:
+            found = _with_tables_tokenizer(found, query.table)
+        return _with_table(found, weights)
     if query.encoder is None:
         raise CheckpointError(f"{top} has nothing that weighs queries. Get the checkpoint again.")
     _check_encoder(query.encoder)
@@ -131,35 +135,40 @@ def _with_query_side(found: Checkpoint, query: Route, document: Route, top: Path
     )
 
 
-def _with_table(found: Checkpoint, folder: Path, weights: Weights, *, is_plain: bool) -> Checkpoint:
-    """Weigh queries by a table.
+def _without_special_tokens(found: Checkpoint) -> Checkpoint:
+    """Leave special tokens and the unknown one out on both sides.
 
-    A table beside a plain checkpoint is OpenSearch's, which leaves special tokens and the unknown
-    one out on both sides; sentence-transformers has what its table has.
+    A table beside a plain checkpoint is OpenSearch's, which does so.
     """
-    query, document = found.query, found.document
-    tokenizer = _tokenizer(found.folder)
-    if is_plain:
-        query = replace(query, special_tokens="zero_dims", unknown_token="zero_dims")
-        document = replace(document, special_tokens="zero_dims", unknown_token="zero_dims")
-    else:
-        if (folder / TOKENIZER).is_file():
-            _check_vocabularies(folder, found.folder)
-            if _tokenizer_rules(folder) != _tokenizer_rules(found.folder):
-                found = replace(found, query_tokenizer=folder / TOKENIZER)
-        query = replace(query, max_length=_max_length(folder, {}, 0))
+    query, document = (
+        replace(side, special_tokens="zero_dims", unknown_token="zero_dims")
+        for side in (found.query, found.document)
+    )
+    return replace(found, query=query, document=document)
+
+
+def _with_tables_tokenizer(found: Checkpoint, folder: Path) -> Checkpoint:
+    """Cut queries as a table's folder says: sentence-transformers saves a tokenizer beside it."""
+    if (folder / TOKENIZER).is_file():
+        _check_vocabularies(folder, found.folder)
+        if _tokenizer_rules(folder) != _tokenizer_rules(found.folder):
+            found = replace(found, query_tokenizer=folder / TOKENIZER)
+    return replace(found, query=replace(found.query, max_length=_max_length(folder, {}, 0)))
+
+
+def _with_table(found: Checkpoint, weights: Weights) -> Checkpoint:
+    """Weigh queries by a table: `idf`, or `bow` if it has 1 for every ordinary term."""
+    query, tokenizer = found.query, _tokenizer(found.folder)
     added = tokenizer.get_added_tokens_decoder()
     special = [n for n, token in added.items() if token.special and n < len(weights)]
     ordinary = np.ones(len(weights), bool)
     ordinary[special] = False
     ordinary[tokenizer.get_vocab_size(with_added_tokens=True) :] = False
     if not (weights[ordinary] == 1).all():
-        return replace(
-            found, query=query, document=document, query_mode="idf", query_weights=weights
-        )
+        return replace(found, query_mode="idf", query_weights=weights)
     if not weights[special].any():
         query = replace(query, special_tokens="zero_dims", unknown_token="zero_dims")
-    return replace(found, query=query, document=document, query_mode="bow")
+    return replace(found, query=query, query_mode="bow")
 
 
 def _check_vocabularies(query: Path, document: Path) -> None:

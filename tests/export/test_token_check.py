@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from spladelet.bundle.folder import Bundle
+from spladelet.bundle import Bundle
 from spladelet_export import CheckpointError, export_checkpoint
-from spladelet_export.checkpoint import read_checkpoint
-from spladelet_export.fidelity import TorchReference
-from spladelet_export.texts import built_in_texts
-from spladelet_export.tokens import check_tokens
-from spladelet_export.trunk import load_model
+from spladelet_export.checkpoint.checkpoint import read_checkpoint
+from spladelet_export.checks.fidelity_texts import built_in_texts
+from spladelet_export.checks.reference import TorchReference
+from spladelet_export.checks.token_check import check_tokens
+from spladelet_export.torch_export import load_model
 
 
 def reference_of(folder):

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spladelet_export.checkpoint.checkpoint_files import inside, read_json
 from spladelet_export.errors import CheckpointError
-from spladelet_export.files import inside, read_json
 
 _KINDS = {
     "MLMTransformer": "encoder",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from spladelet.encoder.onnx_runtime import load_onnx_runtime
+from spladelet.onnx_runtime import load_onnx_runtime
 from spladelet_export.errors import CheckpointError, require
-from spladelet_export.graph import OPSET
+from spladelet_export.graph.logits_graph import OPSET
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,7 +59,7 @@ def load_model(folder: Path) -> "PreTrainedModel":
     return model.eval()
 
 
-def export_trunk(model: "PreTrainedModel") -> onnx.ModelProto:
+def export_logits_graph(model: "PreTrainedModel") -> onnx.ModelProto:
     """Export a masked language model to a logits graph, by optimum."""
     require("optimum.exporters.onnx")
     load_onnx_runtime()

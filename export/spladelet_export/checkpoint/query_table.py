@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelet_export.checkpoint.checkpoint_files import read_json
+from spladelet_export.checkpoint.layout import TABLES
 from spladelet_export.errors import CheckpointError
-from spladelet_export.files import read_json
-from spladelet_export.layout import TABLES
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,17 +10,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spladelet.bundle.description import TOKENIZER
-from spladelet.bundle.folder import Bundle
-from spladelet.encoder.sides import Side, TableSide, open_sides
-from spladelet.text import valid_unicode
+from spladelet.bundle import TOKENIZER, Bundle
+from spladelet.sides import Side, TableSide, open_sides
+from spladelet.tokenizer import valid_unicode
+from spladelet_export.checkpoint.checkpoint_files import read_json
 from spladelet_export.errors import CheckpointError
-from spladelet_export.files import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from spladelet_export.fidelity import Reference
+    from spladelet_export.checks.reference import Reference
 
 _CONFIG = "tokenizer_config.json"
 # What transformers' tokenizers are made of, as tokenizer.json calls it.

@@ -102,7 +102,7 @@ class Gate:
             float(np.mean(overlaps)),
             float(np.mean(theirs)),
             float(np.mean(ours)),
-            _ratio(np.array(ours), np.array(theirs)),
+            float(_ratio(np.array(ours), np.array(theirs))),
             low,
             high,
             self._active_dims,
@@ -123,16 +123,26 @@ def _retrieve(model: VectorCache, collections: Sequence[Collection]) -> tuple[li
     return runs, float(np.concatenate(active_dims).mean())
 
 
-def _ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-    # Where neither has a right answer, they are equal.
-    return float((ours.sum() + _TINY) / (theirs.sum() + _TINY))
+def _ratio(
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], axis: int = -1
+) -> NDArray[np.float64]:
+    """Return the ratio of means; where neither has a right answer, they are equal."""
+    ratio: NDArray[np.float64] = (ours.sum(axis) + _TINY) / (theirs.sum(axis) + _TINY)
+    return ratio
 
 
 def _bootstrap_ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, float]:
     """Return the 95 % interval of the ratio of means, resampling queries in pairs."""
-    if not len(ours):
-        return 1.0, 1.0
-    picks = np.random.default_rng(0).integers(len(ours), size=(_RESAMPLES, len(ours)))
-    ratios = (ours[picks].sum(1) + _TINY) / (theirs[picks].sum(1) + _TINY)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return float(low), float(high)
+    if len(ours) < 2:  # one query drawn again and again is always itself
+        return float(_ratio(ours, theirs)), float(_ratio(ours, theirs))
+    from scipy.stats import bootstrap
+
+    interval = bootstrap(
+        (ours, theirs),
+        _ratio,
+        paired=True,
+        n_resamples=_RESAMPLES,
+        method="percentile",  # its ends are among the ratios that were drawn, however few queries
+        random_state=np.random.default_rng(0),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from spladelet_export.checkpoint import Checkpoint
+from spladelet_export.checkpoint.checkpoint import Checkpoint
 from spladelet_export.errors import CheckpointError
 
 _FOLDERS = (
-    Path(__file__).parent / "recipes",  # installed
-    Path(__file__).parents[2] / "models" / "recipes",  # in the repository
+    Path(__file__).parents[1] / "recipes",  # installed
+    Path(__file__).parents[3] / "models" / "recipes",  # in the repository
 )
 
 

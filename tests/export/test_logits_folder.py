@@ -8,7 +8,7 @@ import pytest
 from sentence_transformers import SparseEncoder
 
 from spladelet_export import ExportError, export_logits, fuse_logits
-from spladelet_export.checkpoint import read_checkpoint
+from spladelet_export.checkpoint.checkpoint import read_checkpoint
 from spladelet_export.cli import main
 
 TEXTS = ["the cat sat on the mat", "how long do goldfish live?", "river"]

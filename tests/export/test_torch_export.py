@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from spladelet_export import CheckpointError
-from spladelet_export.checkpoint import read_checkpoint
+from spladelet_export.checkpoint.checkpoint import read_checkpoint
 
 KERNELS = "kernels-community/whatever"
 # Stands in for the package that fetches code from the hub, and writes down what it is asked for.
@@ -44,7 +44,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from transformers.utils import is_kernels_available
-from spladelet_export.trunk import load_model
+from spladelet_export.torch_export import load_model
 
 assert is_kernels_available(), "the package that fetches code is not seen, so nothing is shown"
 for folder in sorted(Path(sys.argv[2]).iterdir()):

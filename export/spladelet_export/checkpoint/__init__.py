@@ -1,0 +1,1 @@
+"""Reading checkpoints: where their parts are, what their vectors mean, and which are refused."""

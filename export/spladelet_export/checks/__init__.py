@@ -1,0 +1,1 @@
+"""Is a bundle what its checkpoint is? Tokens, weights, and for int8 what is found."""
