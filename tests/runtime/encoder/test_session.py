@@ -68,6 +68,57 @@ def test_any_number_of_threads_gives_the_same_vector(threads, bundle_folder, enc
     assert type(thread_count(threads)) is int
 
 
+def test_the_fusion_that_is_switched_off_is_off(copy_bundle, replace_file, tmp_path, monkeypatch):
+    """ONNX Runtime takes any name for an optimizer, and says nothing if it has none of that name.
+
+    So a graph is loaded that it fuses, as far as the shapes in it are known: the default one has
+    Reshapes, behind which they are not.
+    """
+    onnx = pytest.importorskip("onnx", reason="writes a graph: extra `fuse`")
+    make, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    sizes = {"words": (120, 8), "norm": (8,), "shift": (8,), "decoder": (8, 30522)}
+    graph = onnx.helper.make_graph(
+        [
+            make("Gather", ["words", "input_ids"], ["left"]),
+            make("Gather", ["words", "attention_mask"], ["right"]),
+            make("Add", ["left", "right"], ["sum"]),
+            make("LayerNormalization", ["sum", "norm", "shift"], ["hidden"]),
+            make("ReduceMax", ["hidden", "axis"], ["pooled"], keepdims=0),
+            make("MatMul", ["pooled", "decoder"], ["weights"]),
+        ],
+        "fusible",
+        [
+            value(name, onnx.TensorProto.INT64, ["batch", "length"])
+            for name in ("input_ids", "attention_mask")
+        ],
+        [value("weights", onnx.TensorProto.FLOAT, ["batch", 30522])],
+        [
+            *(onnx.numpy_helper.from_array(np.ones(s, np.float32), n) for n, s in sizes.items()),
+            onnx.numpy_helper.from_array(np.array([1]), "axis"),
+        ],
+    )
+    opset = [onnx.helper.make_opsetid("", 18)]
+    folder = copy_bundle()
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    replace_file(folder, "model.onnx", model.SerializeToString())
+
+    class Watched(GraphSession):
+        def _options(self, *, exact):
+            options = super()._options(exact=exact)
+            options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+            return options
+
+    def normalizations():
+        ids = np.ones((1, 3), np.int64)
+        Watched(Bundle.open(folder), "model.onnx", 1).run(ids, ids)
+        nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
+        return [node.op_type for node in nodes if "Normalization" in node.op_type]
+
+    assert normalizations() == ["LayerNormalization"]
+    monkeypatch.setattr("spladelet.session._DISABLED_OPTIMIZERS", [])
+    assert normalizations() == ["SkipLayerNormalization"]
+
+
 def test_a_runtime_that_cannot_be_imported_is_an_error_of_the_package(session, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
 
