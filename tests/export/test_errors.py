@@ -1,9 +1,5 @@
 """Only the package's own errors leave its public functions."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from spladelet.errors import SpladeletError
@@ -72,14 +68,3 @@ def test_the_command_says_it_in_a_sentence(checkpoint, tmp_path, capfd):
 
     assert main(arguments) == 1
     assert capfd.readouterr().err.startswith("error: the export failed: OSError: [Errno 36] File")
-
-
-def test_exporting_sends_nothing_home(checkpoint, tmp_path):
-    names = ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "XDG_DATA_HOME", "LOCALAPPDATA")
-    env = {**os.environ, **dict.fromkeys(names, str(tmp_path))}
-    command = [sys.executable, "-m", "spladelet_export.cli", str(checkpoint("bert"))]
-
-    subprocess.run([*command, "-o", str(tmp_path / "out")], env=env, timeout=120, check=True)
-
-    # ONNX Runtime keeps what it means to send in a database
-    assert [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name] == []

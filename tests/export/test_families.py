@@ -28,8 +28,10 @@ def test_vectors_are_those_of_sentence_transformers(kind, checkpoint, bundle, te
     model = SparseEncoder(str(checkpoint(kind)), device="cpu")
     theirs = model.encode(texts, convert_to_sparse_tensor=False).numpy()
 
-    for side in ("query", "document"):
-        assert_parity(Encoder.load(bundle(kind)), side, theirs, texts)
+    encoder = Encoder.load(bundle(kind))
+    assert_parity(encoder, "document", theirs, texts)
+    # the same graph, so a few are enough
+    assert_parity(encoder, "query", theirs[::6], texts[::6])
     assert 5 < (theirs > 0).sum(axis=1).mean() < theirs.shape[1] / 2
 
 
