@@ -1,0 +1,71 @@
+"""The exporter's modules import one way: only what stands below them."""
+
+import ast
+from pathlib import Path
+
+import spladelet_export
+
+HOUSE = Path(spladelet_export.__file__).parent
+# Of each floor, only those under it are imported, and a room's own modules without a circle.
+FLOORS = (
+    {"errors"},
+    {"checkpoint", "graph", "whole_folder", "card"},
+    {"int8", "checks", "torch_export", "logits_folder"},
+    {"bundle_writer"},
+    {"export"},
+    {"cli", "__init__"},
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def names():
+    """Return every module by its path below the package, without the packages' own files."""
+    paths = (path.relative_to(HOUSE).with_suffix("") for path in HOUSE.rglob("*.py"))
+    return {path.as_posix().replace("/", ".") for path in paths}
+
+
+def imports(module):
+    """Return what a module imports of the package, anywhere in it."""
+    tree = ast.parse((HOUSE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    known = names()
+    for node in froms:
+        top, _, rest = (node.module or "").partition(".")
+        if top == "spladelet_export" and rest:
+            yield from {rest, *(f"{rest}.{alias.name}" for alias in node.names)} & known
+
+
+def room(module):
+    return module.partition(".")[0]
+
+
+def test_every_module_has_a_floor():
+    assert {room(module) for module in names()} == FLOOR.keys()
+
+
+def test_imports_go_down():
+    upwards = [
+        (module, other)
+        for module in names()
+        for other in imports(module)
+        if room(other) != room(module) and FLOOR[room(other)] >= FLOOR[room(module)]
+    ]
+    assert upwards == []
+
+
+def test_there_is_no_circle():
+    left = {module: set(imports(module)) - {module} for module in names()}
+    while free := [module for module, others in left.items() if not others & left.keys()]:
+        for module in free:
+            del left[module]
+    assert left == {}
+
+
+def test_no_two_modules_have_one_name():
+    ends = [name.rpartition(".")[2] for name in names()]
+    ends = [end for end in ends if end != "__init__"]
+    rooms = {room(module) for module in names() if "." in module}
+
+    # "checkpoint" is the room's own module
+    assert len(ends) == len(set(ends))
+    assert rooms & set(ends) == {"checkpoint"}
