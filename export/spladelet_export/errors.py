@@ -3,7 +3,7 @@
 SpladeletError
 └── ExportError                 an export did not succeed; nothing was written
     ├── CheckpointError         the checkpoint is not one that can be exported
-    ├── GraphError              the exported graph has not the expected shape
+    ├── GraphError              the exported graph does not have the expected form
     └── FidelityError           the bundle's vectors differ from the reference's
 """
 
@@ -24,7 +24,7 @@ class CheckpointError(ExportError):
 
 
 class GraphError(ExportError):
-    """The exported graph has not the expected shape."""
+    """The exported graph does not have the expected form."""
 
 
 class FidelityError(ExportError):

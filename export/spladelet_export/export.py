@@ -33,16 +33,15 @@ def export_checkpoint(
 ) -> Description:
     """Export a SPLADE checkpoint to a bundle.
 
-    The bundle is checked before it appears: it is written aside and moved into place, replacing a
-    bundle that is there. float32 weights are compared with torch; int8, with float32, by what is
-    found.
+    The bundle is written aside, checked, and only then moved into place, where it may replace one.
+    float32 weights are compared with torch; int8 with float32, by the documents that each finds.
 
     Args:
         checkpoint: A folder, or a hub id (owner/name, or owner/name@revision), for which there may
             be a recipe; a plain masked language model, or sentence-transformers' SparseEncoder. Or
-            one that was read already, with other semantics perhaps.
+            one that was read already, perhaps with other semantics.
         output: The bundle's folder.
-        name: What to call the model; None means as the checkpoint.
+        name: What to call the model; None means what the checkpoint is called.
         texts: Compared with torch besides the built-in texts.
         int8: Quantize; None keeps float32.
         report: Told each step as it begins.
@@ -69,9 +68,8 @@ def export_checkpoint(
         graph = export_logits_graph(model)
         query_graph = None if query_model is None else export_logits_graph(query_model)
     tokenizer = source.folder / TOKENIZER
-    writer = BundleWriter(
-        source, tokenizer, name or source.name, reference, report, texts, query_graph
-    )
+    title = name or source.name
+    writer = BundleWriter(source, tokenizer, title, reference, report, texts, query_graph)
     with _bundle_folder(target) as folder:
         return writer.write(folder, graph, int8)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spladelet.evaluation import VectorCache, demo_collection
-from spladelet_export.checks.gate import Agreement, Gate, Limits
+from spladelet_export.checks.gate import Agreement, Gate, Limits, _bootstrap_ratio
 
 
 def agreement(overlap=1.0, high=1.0):
@@ -37,8 +37,6 @@ def test_a_model_agrees_with_itself(bundle):
 
 
 def test_the_interval_holds_the_ratio():
-    from spladelet_export.checks.gate import _bootstrap_ratio
-
     rng = np.random.default_rng(0)
     theirs = rng.random(200)
     low, high = _bootstrap_ratio(theirs * 0.9, theirs)
@@ -46,3 +44,19 @@ def test_the_interval_holds_the_ratio():
 
     low, high = _bootstrap_ratio(rng.permutation(theirs), theirs)
     assert low < 1 < high
+
+
+def test_one_query_has_no_interval_but_its_ratio():
+    assert _bootstrap_ratio(np.array([0.5]), np.array([1.0])) == pytest.approx((0.5, 0.5))
+    assert _bootstrap_ratio(np.array([0.0]), np.array([0.0])) == (1.0, 1.0)
+    assert _bootstrap_ratio(np.array([]), np.array([])) == (1.0, 1.0)
+
+
+def test_the_interval_is_that_of_the_draws():
+    rng = np.random.default_rng(5)
+    ours, theirs = rng.random(40), rng.random(40)
+    picks = np.random.default_rng(0).integers(40, size=(2000, 40))
+    ratios = ours[picks].sum(1) / theirs[picks].sum(1)
+
+    expected = np.quantile(ratios, [0.025, 0.975])
+    assert _bootstrap_ratio(ours, theirs) == pytest.approx(tuple(expected), rel=1e-8)

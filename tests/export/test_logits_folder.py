@@ -85,3 +85,10 @@ def test_no_folder_is_written_over(checkpoint, tmp_path):
     with pytest.raises(ExportError, match="exists"):
         export_logits(checkpoint("bert"), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_that_cannot_be_renamed_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ExportError, match="Give the name of a new folder"):
+        export_logits(tmp_path / "no checkpoint", ".")

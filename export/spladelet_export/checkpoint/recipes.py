@@ -2,7 +2,7 @@
 
 A recipe says what a checkpoint's own files do not (whether special tokens count, for example), and
 what is to be found in them: another family or query mode than expected is an error, because then
-the checkpoint is not the one that the recipe speaks of.
+the checkpoint is not the one that the recipe describes.
 """
 
 import tomllib

@@ -52,8 +52,8 @@ def measure(encoder: Encoder, reference: Reference, texts: Sequence[str]) -> Fid
     """Compare a bundle with its reference on texts, as queries and as documents.
 
     Raises:
-        CheckpointError: The reference has hardly any terms, or hardly any that it has not, for
-            queries or for documents: there is nothing to compare, and nothing to search by.
+        CheckpointError: The reference gives no terms, or most of the vocabulary, for queries or for
+            documents: there is nothing to compare, and nothing to search by.
     """
     description = encoder.description
     documents = encoder.encode_documents(texts, progress=False)
@@ -126,7 +126,7 @@ def check(fidelity: Fidelity, pooling: str = "max", reference: str = "torch") ->
         raise FidelityError(
             f"the bundle's weights differ from {reference} by up to "
             f"{fidelity.max_abs_difference:.2g}; float32 may differ by {tolerance:.0e}. Nothing "
-            "was written. Please report the checkpoint: its graph is not understood rightly."
+            "was written. Please report the checkpoint: its graph is misunderstood."
         )
 
 

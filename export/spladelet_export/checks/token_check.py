@@ -85,8 +85,9 @@ def _message(
     entries = ", ".join(f"{name} {value!r:.40}" for name, value in stated.items())
     differences = "; ".join(_differences(folder, theirs)) or "no part of it that could be named"
     return (
-        f"the tokenizer in {folder} is two: of {text!r:.60}, {TOKENIZER} makes {found[0]} from "
-        f"token {place} on, and transformers, with {_CONFIG} ({entries or 'empty'}), {found[1]}. "
+        f"{folder} holds two tokenizers that differ: of {text!r:.60}, {TOKENIZER} makes "
+        f"{found[0]} from token {place} on, and transformers, with {_CONFIG} "
+        f"({entries or 'empty'}), {found[1]}. "
         f"They differ in {differences}. If transformers is right, as the model was trained, write "
         f"{TOKENIZER} anew with `AutoTokenizer.from_pretrained(…).save_pretrained(…)`; if "
         f"{TOKENIZER} is, correct the entry of {_CONFIG}."

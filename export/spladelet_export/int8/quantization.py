@@ -37,7 +37,7 @@ def quantize(
         GraphError: The graph multiplies by no constant matrix.
     """
     quantized = onnx.ModelProto()
-    quantized.CopyFrom(model)
+    quantized.CopyFrom(model)  # the next recipe begins with the same graph
     plans = plan_activations(quantized.graph, calibration, recipe)
     if not plans:
         raise GraphError("the graph multiplies by no constant matrix, so int8 has nothing to do.")
@@ -83,6 +83,7 @@ class _Quantizer:
 
     def run(self) -> None:
         graph = self.editor.graph
+        # The product that adds such a bias takes over the Add's output, too.
         absorbed = {add.output[0] for add in self.biases.values()}
         products = {node.output[0] for nodes in self.products.values() for node in nodes}
         blocks = self._integer_blocks()
@@ -167,6 +168,7 @@ class _Quantizer:
     def _weights(self, node: onnx.NodeProto) -> tuple[NDArray[np.int8], Matrix]:
         smoothed, moments = self._smoothed(node), self.plans[node.input[0]].moments
         quantized, scales = round_columns(smoothed)
+        # In turn, weights keep the scales that they have one by one; only their levels differ.
         if moments is not None:
             quantized = round_in_turn(smoothed / scales, moments)
         return quantized, scales
@@ -184,6 +186,7 @@ class _Quantizer:
         inputs = [levels.values, matrix, levels.scale, column_scales, levels.zero_point]
         output, bias = node.output[0], []
         product = output
+        # The kernel takes one scale; where each row has its own, that is 1, and theirs come after.
         if levels.row_scales is not None:
             product = f"{output}/unscaled"
         elif output in self.biases:
@@ -219,6 +222,7 @@ class _Quantizer:
     def _scale_pooled(self, concat: onnx.NodeProto, blocks: Sequence[onnx.NodeProto]) -> None:
         """Scale the maxima back, once for each term instead of once for each position."""
         name, add = tensor_names.POOLED, self.editor.add
+        # All scales are above 0, so what was the maximum before is one after.
         scales = np.concatenate([round_columns(self._smoothed(block))[1] for block in blocks])
         scales = scales * np.float32(self.plans[tensor_names.HIDDEN].scale)
         integers = add("Concat", list(concat.input), f"{name}/int32", axis=1)
@@ -237,6 +241,7 @@ class _Quantizer:
         quantized, scales = round_columns(self.editor.array(table).T)
         rows = constant(f"{table}/int8", np.ascontiguousarray(quantized.T))
         row_scales = constant(f"{table}/scales", scales[:, None])
+        # Only the rows that were looked up are made float, never the table.
         found = add("Gather", [rows, ids], f"{output}/int8")
         found = add("Cast", [found], f"{output}/unscaled", to=TensorProto.FLOAT)
         scale = add("Gather", [row_scales, ids], f"{output}/scales")
