@@ -13,7 +13,7 @@ import onnx
 
 import spladelet
 from spladelet import Encoder
-from spladelet.bundle import (
+from spladelet.bundle.description import (
     CARD,
     DESCRIPTION,
     GRAPH,
@@ -22,13 +22,14 @@ from spladelet.bundle import (
     QUERY_TOKENIZER,
     QUERY_WEIGHTS,
     TOKENIZER,
-    Bundle,
     Description,
-    FileEntry,
     Semantics,
 )
+from spladelet.bundle.folder import Bundle
+from spladelet.encoder.tokenizer import Tokenizer
 from spladelet.evaluation import Collection, VectorCache, demo_collection
-from spladelet.tokenizer import Tokenizer, valid_unicode
+from spladelet.files import FileEntry
+from spladelet.text import valid_unicode
 from spladelet_export.card import model_card
 from spladelet_export.checkpoint.checkpoint import Checkpoint
 from spladelet_export.checkpoint.checkpoint_files import read_json

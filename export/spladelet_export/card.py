@@ -1,6 +1,6 @@
 """The model card that comes with a bundle."""
 
-from spladelet.bundle import Description
+from spladelet.bundle.description import Description
 
 _CARD = """---
 license: {license}

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spladelet.bundle import ACTIVATIONS, POOLINGS, Description, Semantics
+from spladelet.bundle.description import ACTIVATIONS, POOLINGS, Description, Semantics
 from spladelet.documents import read_documents
 from spladelet.errors import SpladeletError
 from spladelet_export.checkpoint.recipes import find_recipe, recipes

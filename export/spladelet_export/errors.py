@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
+from spladelet.encoder.onnx_runtime import no_telemetry
 from spladelet.errors import MissingDependencyError, SpladeletError
-from spladelet.onnx_runtime import no_telemetry
 
 
 class ExportError(SpladeletError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-from spladelet.bundle import GRAPH
+from spladelet.bundle.description import GRAPH
 from spladelet_export.checkpoint.checkpoint import ACTIVATIONS, Checkpoint
 from spladelet_export.errors import ExportError
 from spladelet_export.graph.logits_graph import MAX_BYTES

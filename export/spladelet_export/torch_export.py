@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from spladelet.onnx_runtime import load_onnx_runtime
+from spladelet.encoder.onnx_runtime import load_onnx_runtime
 from spladelet_export.errors import CheckpointError, require
 from spladelet_export.graph.logits_graph import OPSET
 

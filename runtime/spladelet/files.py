@@ -13,9 +13,10 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -162,30 +163,50 @@ def _resolved(path: Path) -> Path:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Make a folder aside, to be filled, that takes the path's place when all went well.
+def replacing_folder(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
+    """Write a folder aside that takes the target's place when all went well.
 
-    What is there, a folder or nothing, stays until then, and whatever goes wrong.
+    Whatever goes wrong, what was at the target stays, and nothing is left beside it.
+
+    Args:
+        target: Where the folder shall be; the folders above it are made.
+        check: Raises where something is at the target that must not be replaced. Asked at the
+            beginning, and again at the end: somebody else may have put something there meanwhile.
+
+    Yields:
+        An empty folder. It is alone in one that goes away with all else that is put there.
 
     Raises:
-        OSError: It cannot be written; nothing is left of it.
+        OSError: It cannot be written.
     """
-    aside = path.with_name(f"{path.name}-{secrets.token_hex(8)}.tmp")
-    old = path.with_name(f"{path.name}-{secrets.token_hex(8)}.old")
-    aside.mkdir()
+    check(target)
+    above = [folder for folder in target.absolute().parents if not folder.exists()]
     try:
-        yield aside
-        if path.exists():  # a folder with something in it cannot be replaced in one step
-            path.rename(old)
-        try:
-            aside.rename(path)
-        except BaseException:
-            if old.exists():
-                old.rename(path)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target, because only on the same disk is a move a rename.
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as name:
+            aside = Path(name) / "new"
+            aside.mkdir()
+            yield aside
+            check(target)
+            _move(aside, target, Path(name) / "replaced")
+    except BaseException:
+        for folder in above:
+            with suppress(OSError):  # somebody else has put something into it
+                folder.rmdir()
+        raise
+
+
+def _move(new: Path, target: Path, replaced: Path) -> None:
+    """Put a folder in the place of another, in two renames, for want of a single one."""
+    if target.exists():
+        target.rename(replaced)
+    try:
+        new.rename(target)
+    except BaseException:  # an interrupt between the two, too
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)
+        raise
 
 
 class Folder:

@@ -121,11 +121,13 @@ def write_splade_index(
             id is none that it can hold, as in `write_npz`.
         OSError: It cannot be written; nothing is left of it.
     """
-    folder = Path(folder).resolve()
+    with replacing_folder(Path(folder).resolve(), _check_vacant) as aside:
+        _fill_splade_index(vectors, documents, aside, term_ids)
+
+
+def _check_vacant(folder: Path) -> None:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} exists. Give the name of a new folder.")
-    with replacing_folder(folder) as aside:
-        _fill_splade_index(vectors, documents, aside, term_ids)
 
 
 def _fill_splade_index(

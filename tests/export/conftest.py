@@ -31,7 +31,7 @@ from tokenizers import (
 )
 
 from spladelet import Encoder
-from spladelet.encoder import TruncationWarning
+from spladelet.encoder.encoder import TruncationWarning
 from spladelet_export import Int8, Limits, export_checkpoint
 from spladelet_export.checks.fidelity_texts import built_in_texts
 

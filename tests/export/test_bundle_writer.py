@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from spladelet import Encoder
-from spladelet.bundle import Bundle
+from spladelet.bundle.folder import Bundle
 from spladelet_export import FidelityError, Limits, export_checkpoint
 from spladelet_export.int8.int8_recipes import INT8_RECIPES
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SparseEncoder
 
-from spladelet.bundle import Semantics
+from spladelet.bundle.description import Semantics
 from spladelet.errors import SpladeletError
 from spladelet_export import CheckpointError
 from spladelet_export.checkpoint.checkpoint import read_checkpoint

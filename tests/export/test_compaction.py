@@ -17,7 +17,7 @@ from export.tiny_graphs import (
 )
 from onnx import TensorProto
 
-from spladelet.bundle import Semantics
+from spladelet.bundle.description import Semantics
 from spladelet_export.graph import compaction
 from spladelet_export.graph.compaction import compact
 from spladelet_export.graph.pooling import fuse_pooling

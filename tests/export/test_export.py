@@ -12,7 +12,7 @@ from sentence_transformers import SparseEncoder
 
 import spladelet_export.bundle_writer as writer_module
 from spladelet import Encoder, SpladeletError
-from spladelet.bundle import Bundle
+from spladelet.bundle.folder import Bundle
 from spladelet_export import CheckpointError, ExportError, FidelityError, export_checkpoint
 from spladelet_export.checks.fidelity_texts import built_in_texts
 from spladelet_export.graph.pooling import fuse_pooling

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from spladelet.bundle import Bundle
+from spladelet.bundle.folder import Bundle
 from spladelet_export.checks.fidelity_texts import built_in_texts
 from spladelet_export.cli import main
 

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from spladelet.bundle import Semantics
+from spladelet.bundle.description import Semantics
 from spladelet_export import GraphError
 from spladelet_export.graph.compaction import compact
 from spladelet_export.graph.logits_graph import opset

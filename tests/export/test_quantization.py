@@ -8,8 +8,9 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from spladelet import Encoder
-from spladelet.bundle import Bundle, Semantics
-from spladelet.tokenizer import Tokenizer
+from spladelet.bundle.description import Semantics
+from spladelet.bundle.folder import Bundle
+from spladelet.encoder.tokenizer import Tokenizer
 from spladelet_export.graph import tensor_names
 from spladelet_export.graph.compaction import compact
 from spladelet_export.graph.graph_editor import GraphEditor

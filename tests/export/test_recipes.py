@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spladelet import Encoder
-from spladelet.bundle import ACTIVATIONS, POOLINGS, QUERY_MODES, TOKEN_RULES
+from spladelet.bundle.description import ACTIVATIONS, POOLINGS, QUERY_MODES, TOKEN_RULES
 from spladelet_export import CheckpointError, export_checkpoint
 from spladelet_export.checkpoint.checkpoint import read_checkpoint
 from spladelet_export.checkpoint.families import FAMILIES

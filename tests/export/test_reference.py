@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spladelet.bundle import Semantics
-from spladelet.encoder import TruncationWarning
+from spladelet.bundle.description import Semantics
+from spladelet.encoder.encoder import TruncationWarning
 from spladelet_export.checkpoint.checkpoint import read_checkpoint
 from spladelet_export.checks.reference import TorchReference
 from spladelet_export.torch_export import load_model

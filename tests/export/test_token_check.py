@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from spladelet.bundle import Bundle
+from spladelet.bundle.folder import Bundle
 from spladelet_export import CheckpointError, export_checkpoint
 from spladelet_export.checkpoint.checkpoint import read_checkpoint
 from spladelet_export.checks.fidelity_texts import built_in_texts

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spladelet.bundle import TOKENIZER, Semantics
+from spladelet.bundle.description import TOKENIZER, Semantics
 from spladelet_export.checkpoint.checkpoint_files import read_json
 from spladelet_export.checkpoint.families import FAMILIES, Family
 from spladelet_export.checkpoint.layout import Route, read_routes

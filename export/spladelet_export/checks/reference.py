@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelet.bundle import Semantics
-from spladelet.onnx_runtime import load_onnx_runtime
-from spladelet.tokenizer import Tokenizer, valid_unicode
+from spladelet.bundle.description import Semantics
+from spladelet.encoder.onnx_runtime import load_onnx_runtime
+from spladelet.encoder.tokenizer import Tokenizer
+from spladelet.text import valid_unicode
 from spladelet_export.checkpoint.checkpoint import Checkpoint
 from spladelet_export.errors import CheckpointError, GraphError, require
 from spladelet_export.graph.logits_graph import ALIASES, TOKEN_TYPES, takes_texts

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spladelet.bundle import TOKENIZER, Bundle
-from spladelet.sides import Side, TableSide, open_sides
-from spladelet.tokenizer import valid_unicode
+from spladelet.bundle.description import TOKENIZER
+from spladelet.bundle.folder import Bundle
+from spladelet.encoder.sides import Side, TableSide, open_sides
+from spladelet.text import valid_unicode
 from spladelet_export.checkpoint.checkpoint_files import read_json
 from spladelet_export.errors import CheckpointError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from spladelet.onnx_runtime import load_onnx_runtime
+from spladelet.encoder.onnx_runtime import load_onnx_runtime
 from spladelet_export.graph.attention import spell_out_attention
 from spladelet_export.graph.graph_editor import GraphEditor
 

@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from spladelet.bundle import Semantics
+from spladelet.bundle.description import Semantics
 from spladelet_export.errors import GraphError
 from spladelet_export.graph import tensor_names
 from spladelet_export.graph.graph_editor import GraphEditor, spans

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from spladelet.onnx_runtime import load_onnx_runtime
+from spladelet.encoder.onnx_runtime import load_onnx_runtime
 from spladelet_export.int8.constant_products import constant_products
 
 _ROWS_PER_TEXT = 24

@@ -115,7 +115,7 @@ def test_the_fusion_that_is_switched_off_is_off(copy_bundle, replace_file, tmp_p
         return [node.op_type for node in nodes if "Normalization" in node.op_type]
 
     assert normalizations() == ["LayerNormalization"]
-    monkeypatch.setattr("spladelet.session._DISABLED_OPTIMIZERS", [])
+    monkeypatch.setattr("spladelet.encoder.session._DISABLED_OPTIMIZERS", [])
     assert normalizations() == ["SkipLayerNormalization"]
 
 
