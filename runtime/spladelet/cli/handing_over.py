@@ -13,9 +13,10 @@ from spladelet.cli import display
 from spladelet.cli.console import standard_input
 from spladelet.cli.options import Command, load_encoder, whole
 from spladelet.encoder.encoder import TEXTS_PER_WINDOW
-from spladelet.engines.base import Engine, Record, connect, engines
+from spladelet.engines.base import Engine, Record
 from spladelet.engines.formats import convert, format_names, seismic_mapping, write_topics
 from spladelet.engines.payload import DOTS, Dots, TermNames
+from spladelet.engines.registry import connect, engines
 from spladelet.engines.simulation import Preview, preview, simulations
 from spladelet.engines.transfer import PushReport, push
 from spladelet.errors import EngineError, InputError, ModelMismatchError

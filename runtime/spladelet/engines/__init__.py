@@ -13,18 +13,11 @@ Each engine needs the extra of its name; `preview` says beforehand what it does 
 """
 
 from spladelet.engines import elasticsearch, milvus, opensearch, qdrant  # noqa: F401 - registers
-from spladelet.engines.base import (
-    Engine,
-    EngineHit,
-    Facts,
-    Record,
-    Written,
-    connect,
-    engines,
-    register,
-)
+from spladelet.engines.base import Engine, EngineHit, Record, Written
+from spladelet.engines.facts import Facts
 from spladelet.engines.formats import FORMATS, convert, seismic_mapping, write_topics
 from spladelet.engines.payload import TermNames, id_keyed, term_keyed
+from spladelet.engines.registry import connect, engines, register
 from spladelet.engines.simulation import Preview, preview, simulations
 from spladelet.engines.transfer import PushReport, push
 

@@ -1,24 +1,21 @@
-"""What an engine is, and the list of those that there are.
+"""What an engine is.
 
 To add one, derive from `Engine`: set the class attributes, write `connect` and the methods that
-begin with an underscore, two of which say what its client raises, and `register` it. Everything
+begin with an underscore, three of which say what its client raises, and `register` it. Everything
 else (checks, error translation, retries, progress, resuming) is here and in `transfer`.
 """
 
-import json
-import os
-import re
 import secrets
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self, final
 from urllib.parse import urlsplit
 
 from spladelet.documents import Document
+from spladelet.engines.facts import Facts
 from spladelet.engines.payload import Dots, TermNames
 from spladelet.errors import (
     EngineError,
@@ -32,60 +29,10 @@ from spladelet.errors import (
 from spladelet.text import as_count, valid_unicode
 from spladelet.vector import SparseVector, as_query
 
-VECTOR, TITLE, TEXT, ID = "splade", "title", "text", "document_id"
-_MARK = "spladelet"
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a collection in an engine says of itself, so that only the right queries are asked.
-
-    Attributes:
-        vocab_size: How many terms the model has.
-        model: The model's fingerprint; None if unknown.
-        model_name: What people call it; may be empty.
-        keys: What terms are called there: "terms" or "ids".
-        dots: What became of names with a dot.
-        made: A random name of this collection, which one that is deleted and made anew has not.
-    """
-
-    vocab_size: int
-    model: str | None = None
-    model_name: str = ""
-    keys: str = "ids"
-    dots: str = "id"
-    made: str = ""
-
-    def __str__(self) -> str:
-        model = f"model {self.model_name or '?'} ({(self.model or '?')[:12]})"
-        dots = f", dots {self.dots}" if self.keys == "terms" else ""
-        return f"{model}, {self.vocab_size} terms called by {self.keys}{dots}"
-
-    def same_terms(self, other: "Facts") -> bool:
-        """Say whether both call the same terms by the same names."""
-        return (self.vocab_size, self.keys) == (other.vocab_size, other.keys) and (
-            self.keys == "ids" or self.dots == other.dots
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the facts under a name that says whose they are."""
-        return {_MARK: asdict(self)}
-
-    @classmethod
-    def from_dict(cls, stored: object) -> "Facts | None":
-        """Read what `to_dict` wrote; None if it is something else."""
-        try:
-            return cls(**stored[_MARK])  # type: ignore[index]
-        except (KeyError, TypeError):
-            return None
-
-    @classmethod
-    def from_text(cls, stored: str | None) -> "Facts | None":
-        """Read what `to_dict` wrote, as JSON; None if it is something else."""
-        try:
-            return cls.from_dict(json.loads(stored or ""))
-        except ValueError:
-            return None
+VECTOR, TITLE, TEXT, ID = "splade", "title", "text", "document_id"  # fields of a collection
+# What an HTTP status says, in every engine that has them.
+TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
+CONTENT_STATUSES = (400, 413, 422)  # it is about the documents that were sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +126,7 @@ class Engine(ABC):
         """Do what else a new collection takes; it may have been done before, or in part."""
 
     @abstractmethod
-    def _facts(self) -> "Facts | None": ...
+    def _facts(self) -> Facts | None: ...
     @abstractmethod
     def _exists(self) -> bool: ...
     @abstractmethod
@@ -400,64 +347,3 @@ def _is_about_tls(error: BaseException) -> bool:
         seen.append(cause)
         cause = cause.__cause__ or cause.__context__
     return False
-
-
-_ENGINES: dict[str, type[Engine]] = {}
-
-
-def register(engine: type[Engine]) -> type[Engine]:
-    """Add an engine to those that `connect` knows; may be used as a decorator."""
-    _ENGINES[engine.name] = engine
-    return engine
-
-
-def engines() -> dict[str, type[Engine]]:
-    """Return the engines by name."""
-    return dict(_ENGINES)
-
-
-def connect(
-    engine: str,
-    collection: str,
-    *,
-    names: TermNames | None = None,
-    url: str | None = None,
-    ca_certs: str | None = None,
-) -> Engine:
-    """Open a collection in an engine.
-
-    Credentials come from the environment, never from the address: ELASTICSEARCH_API_KEY, or
-    ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD; OPENSEARCH_USERNAME and OPENSEARCH_PASSWORD;
-    QDRANT_API_KEY; MILVUS_TOKEN. Certificates are verified.
-
-    Args:
-        engine: "elasticsearch", "opensearch", "qdrant" or "milvus".
-        collection: The collection's (index's) name there.
-        names: What term-keyed engines call terms; None calls them by id.
-        url: Its address; None means ELASTICSEARCH_URL and so on, or else the default port here.
-        ca_certs: A file of certificates to trust, in place of the usual ones.
-
-    Raises:
-        InputError: There is no such engine, or a name or the address cannot be used.
-        MissingDependencyError: Its client is not installed.
-        EngineError: Its client does not come up; some connect at once.
-    """
-    if engine not in _ENGINES:
-        raise InputError(f"engine is {engine!r}; expected one of {', '.join(sorted(_ENGINES))}.")
-    kind = _ENGINES[engine]
-    if not re.fullmatch(r"[^\W_][\w.-]*", collection):
-        raise InputError(
-            f"collection is {collection!r}; expected a name of letters, digits, '_', '-' and '.', "
-            "a letter or digit first."
-        )
-    address = url or os.environ.get(f"{engine.upper()}_URL") or kind.default_url
-    kind.check_address(address)
-    if ca_certs is not None and not Path(ca_certs).is_file():
-        raise InputError(f"there is no file {ca_certs!r} with certificates.")
-    with kind._translated():
-        try:
-            return kind.connect(collection, names or TermNames(), address, ca_certs)
-        except (ValueError, TypeError) as error:
-            if isinstance(error, SpladeletError):
-                raise
-            raise InputError(f"{engine} cannot be reached at {address!r}: {error}.") from error

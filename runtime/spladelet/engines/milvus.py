@@ -17,12 +17,12 @@ from spladelet.engines.base import (
     VECTOR,
     Engine,
     EngineHit,
-    Facts,
     Record,
     Written,
-    register,
 )
+from spladelet.engines.facts import Facts
 from spladelet.engines.payload import TermNames, id_keyed
+from spladelet.engines.registry import register
 from spladelet.vector import SparseVector
 
 _LONGEST = 65_535

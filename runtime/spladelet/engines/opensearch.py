@@ -1,30 +1,24 @@
 """OpenSearch: a `rank_features` field, asked by `neural_sparse` with raw tokens. 2.14 or newer.
 
-Weights keep 9 significant bits there (Lucene's FeatureField), cut, not rounded. Names must not have
-dots, and a query's weights must not exceed 64: a heavier query is scaled down and its scores back.
-For the approximate `sparse_vector` field of 3.3 see `spladelet convert`.
+Names must not have dots, and a query's weights must not exceed 64: a heavier query is scaled down,
+and its scores are scaled back up. For the approximate `sparse_vector` field of 3.3 see
+`spladelet convert`.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from spladelet import extras
-from spladelet.engines.base import TEXT, TITLE, VECTOR, EngineHit, Facts, Record, Written, register
-from spladelet.engines.elasticsearch import (
-    TRANSIENT,
-    LuceneEngine,
-    bulk_lines,
-    bulk_outcome,
-    hits,
-    with_port,
-)
-from spladelet.engines.payload import Dots, TermNames, term_keyed
+from spladelet.engines.base import TEXT, TITLE, TRANSIENT_STATUSES, VECTOR, EngineHit
+from spladelet.engines.lucene import LuceneEngine, hits, with_port
+from spladelet.engines.payload import Dots, TermNames
+from spladelet.engines.registry import register
 from spladelet.errors import InputError
-from spladelet.vector import SparseVector
 
-_HEAVIEST = 64.0
+_HEAVIEST = 64.0  # Lucene's FeatureField refuses a heavier query
 
 
 @register
@@ -58,23 +52,16 @@ class OpenSearch(LuceneEngine):
             settings["http_auth"] = (user, os.environ.get("OPENSEARCH_PASSWORD", ""))
         return cls(module.OpenSearch([with_port(url)], **settings), collection, names)
 
-    def _create(self, facts: Facts) -> None:
-        properties = {
-            VECTOR: {"type": "rank_features"},
-            TITLE: {"type": "text"},
-            TEXT: {"type": "text"},
-        }
-        mappings = {"dynamic": False, "_meta": facts.to_dict(), "properties": properties}
+    def _vector_field(self) -> dict[str, Any]:
+        return {"type": "rank_features"}
+
+    def _create_index(self, mappings: Mapping[str, Any]) -> None:
         self.client.indices.create(index=self.collection, body={"mappings": mappings})
 
-    def _write(self, batch: Sequence[Record]) -> Written:
-        lines = bulk_lines(self.collection, batch, self.names)
-        return bulk_outcome(self.client.bulk(body=lines), len(batch))
+    def _bulk(self, lines: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401
+        return self.client.bulk(body=lines)
 
-    def _search(self, query: SparseVector, k: int) -> list[EngineHit]:
-        weights = term_keyed(query, self.names)
-        if not weights:
-            return []
+    def _search_terms(self, weights: Mapping[str, float], k: int) -> list[EngineHit]:
         scale = max(1.0, max(weights.values()) / _HEAVIEST)
         tokens = {name: weight / scale for name, weight in weights.items()}
         body = {
@@ -83,7 +70,7 @@ class OpenSearch(LuceneEngine):
             "_source": [TITLE, TEXT],
         }
         found = hits(self.client.search(index=self.collection, body=body))
-        return [EngineHit(hit.id, hit.score * scale, hit.title, hit.text) for hit in found]
+        return [replace(hit, score=hit.score * scale) for hit in found]
 
     @classmethod
     def _client_errors(cls) -> tuple[type[Exception], ...]:
@@ -91,5 +78,6 @@ class OpenSearch(LuceneEngine):
 
     @classmethod
     def _is_transient(cls, error: Exception) -> bool:
+        # Where nothing answered, this client has a word in place of the status.
         status = getattr(error, "status_code", None)
-        return status in ("N/A", "TIMEOUT", *TRANSIENT)
+        return status in ("N/A", "TIMEOUT", *TRANSIENT_STATUSES)

@@ -12,18 +12,20 @@ from typing import Any, ClassVar, Self
 
 from spladelet import extras
 from spladelet.engines.base import (
+    CONTENT_STATUSES,
     ID,
     TEXT,
     TITLE,
+    TRANSIENT_STATUSES,
     VECTOR,
     Engine,
     EngineHit,
-    Facts,
     Record,
     Written,
-    register,
 )
+from spladelet.engines.facts import Facts
 from spladelet.engines.payload import TermNames, id_keyed
+from spladelet.engines.registry import register
 from spladelet.vector import SparseVector
 
 _NAMESPACE = uuid.UUID("6a1e7f0c-5b0e-5d0a-9a53-0f1c8a4f5d11")
@@ -90,7 +92,7 @@ class Qdrant(Engine):
             limit=k,
             with_payload=True,
         )
-        # Without an index yet, Qdrant lists documents that share no term, too.
+        # Before a segment has its index, Qdrant also lists documents that share no term.
         return [
             EngineHit(p.payload[ID], float(p.score), p.payload[TITLE], p.payload[TEXT])
             for p in found.points
@@ -116,9 +118,10 @@ class Qdrant(Engine):
 
     @classmethod
     def _is_transient(cls, error: Exception) -> bool:
+        # An error of the connection has no status: nothing answered.
         status = getattr(error, "status_code", None)
-        return status is None or status in (408, 429, 500, 502, 503, 504)
+        return status is None or status in TRANSIENT_STATUSES
 
     @classmethod
     def _is_about_content(cls, error: Exception) -> bool:
-        return getattr(error, "status_code", None) in (400, 413, 422)
+        return getattr(error, "status_code", None) in CONTENT_STATUSES

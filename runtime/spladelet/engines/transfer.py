@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from spladelet.documents import Document
-from spladelet.engines.base import Engine, Facts, Record, Written
+from spladelet.engines.base import Engine, Record, Written
+from spladelet.engines.facts import Facts
 from spladelet.errors import EngineRequestError, EngineUnavailableError, InputError
 from spladelet.files import replacing
 from spladelet.index.index import Index
