@@ -4,12 +4,38 @@ A numpy scalar is a number like any other. True is none, nor is 2.0 a whole one,
 """
 
 from numbers import Integral, Real
+from typing import TypeGuard
+
+import numpy as np
 
 from spladelet.errors import InputError
+from spladelet.text import shown
+
+
+def as_count(value: object, name: str, least: int = 1) -> int:
+    """Return a whole number that has no upper limit.
+
+    Args:
+        value: The number, of Python or numpy.
+        name: What the caller knows it by.
+        least: What it must not be below.
+
+    Raises:
+        InputError: It is no whole number, or too small.
+    """
+    if not _is_whole(value):
+        is_round = isinstance(value, (float, np.floating)) and float(value).is_integer()
+        remedy = f": give {int(value)}" if is_round else ""  # type: ignore[call-overload]
+        raise InputError(
+            f"{name} is {shown(value)} ({type(value).__name__}); expected a whole number{remedy}."
+        )
+    if int(value) < least:
+        raise InputError(f"{name} is {shown(value)}; expected at least {least}.")
+    return int(value)
 
 
 def as_whole(value: object, name: str, within: range, expected: str) -> int:
-    """Return a whole number as an int.
+    """Return a whole number that lies in a range.
 
     Args:
         value: The number, of Python or numpy.
@@ -20,10 +46,9 @@ def as_whole(value: object, name: str, within: range, expected: str) -> int:
     Raises:
         InputError: It is no whole number, or lies elsewhere.
     """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or int(value) not in within:  # type: ignore[call-overload]
-        raise InputError(f"{name} is {value!r:.60}; expected {expected}.")
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    if not _is_whole(value) or int(value) not in within:
+        raise InputError(f"{name} is {shown(value)}; expected {expected}.")
+    return int(value)
 
 
 def as_real(value: object, name: str, expected: str) -> float:
@@ -37,4 +62,8 @@ def as_real(value: object, name: str, expected: str) -> float:
             return float(value)
         except OverflowError:
             pass
-    raise InputError(f"{name} is {value!r:.60}; expected {expected}.")
+    raise InputError(f"{name} is {shown(value)}; expected {expected}.")
+
+
+def _is_whole(value: object) -> TypeGuard[Integral]:
+    return isinstance(value, Integral) and not isinstance(value, bool)

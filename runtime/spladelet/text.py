@@ -1,4 +1,4 @@
-"""Texts, ids and counts as callers give them: what can only mean one thing is taken.
+"""Texts and ids as callers give them: what can only mean one thing is taken.
 
 Tables of numpy and pandas mark an empty cell with None, NaN, NA or NaT; it is an empty text here,
 never the word. Neither of the two is imported for that.
@@ -83,28 +83,6 @@ def as_id(value: object, where: str) -> str:
     raise InputError(
         f"{where} is {shown(value)} ({type(value).__name__}); expected a str or a whole number."
     )
-
-
-def as_count(value: object, name: str, least: int = 1) -> int:
-    """Return a whole number, numpy's too.
-
-    Args:
-        value: The number.
-        name: The parameter's, for the message.
-        least: What it must not be below.
-
-    Raises:
-        InputError: It is of another type, or too small.
-    """
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        is_whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
-        remedy = f": give {int(value)}" if is_whole else ""  # type: ignore[call-overload]
-        raise InputError(
-            f"{name} is {shown(value)} ({type(value).__name__}); expected a whole number{remedy}."
-        )
-    if value < least:
-        raise InputError(f"{name} is {shown(value)}; expected at least {least}.")
-    return int(value)
 
 
 def check_portable_id(identity: str) -> str:

@@ -7,13 +7,15 @@ Does not know any words: `Encoder.decode` turns term ids into terms.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, overload
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spladelet.errors import InputError, ModelMismatchError, VectorError
-from spladelet.text import as_count, shown
+from spladelet.parameters import as_count
+from spladelet.pruning import Pruning, Row
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -98,9 +100,8 @@ class SparseVector:
         Raises:
             InputError: `max_active_dims` is below 1, or `min_weight` negative or not finite.
         """
-        check_pruning(max_active_dims, min_weight)
-        keep = prune_row(self.weights, max_active_dims, min_weight)
-        return SparseVector(self.term_ids[keep], self.weights[keep], self.vocab_size, self.model)
+        kept = Pruning(max_active_dims, min_weight).apply((self.term_ids, self.weights))
+        return SparseVector(*kept, self.vocab_size, self.model)
 
     def __setstate__(self, state: Sequence[Any]) -> None:
         _restore(self, state)
@@ -166,10 +167,19 @@ class SparseVectors(Sequence[SparseVector]):
                     f"row {number} is of another model or vocabulary ({row.vocab_size} terms) than "
                     f"the matrix ({vocab_size} terms). Encode all texts with one model."
                 )
-        offsets = np.cumsum([0, *(row.active_dims for row in rows)], dtype=np.int64)
-        ids = np.concatenate([np.empty(0, np.int32), *(row.term_ids for row in rows)])
-        weights = np.concatenate([np.empty(0, np.float32), *(row.weights for row in rows)])
-        return cls(offsets, ids, weights, vocab_size, model)
+        return cls.from_arrays([(row.term_ids, row.weights) for row in rows], vocab_size, model)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        rows: Sequence[Row],
+        vocab_size: int,
+        model: str | None = None,
+        truncated: tuple[int, ...] = (),
+    ) -> "SparseVectors":
+        """Put the arrays of many texts together; like the constructor, this trusts them."""
+        offsets = np.cumsum([0, *(len(ids) for ids, _ in rows)], dtype=np.int64)
+        return cls(offsets, *join(rows), vocab_size, model, truncated)
 
     @classmethod
     def from_csr(cls, matrix: "csr_array", model: str | None = None) -> "SparseVectors":
@@ -194,18 +204,25 @@ class SparseVectors(Sequence[SparseVector]):
     def stack(
         cls, parts: Sequence["SparseVectors"], vocab_size: int, model: str | None = None
     ) -> "SparseVectors":
-        """Put matrices of one model on top of each other; what was truncated is forgotten."""
-        if len(parts) == 1:  # nothing is copied
+        """Put matrices of one model on top of each other."""
+        if len(parts) == 1:  # nothing is copied: an index of one segment may fill the memory
             (only,) = parts
-            return cls(only.row_offsets, only.term_ids, only.weights, vocab_size, model)
+            arrays = only.row_offsets, only.term_ids, only.weights
+            return cls(*arrays, vocab_size, model, only.truncated)
         ends = np.cumsum([0, *(part.row_offsets[-1] for part in parts)], dtype=np.int64)
         offsets = [part.row_offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
+        starts = accumulate((len(part) for part in parts), initial=0)
+        cut = (
+            start + row
+            for start, part in zip(starts, parts, strict=False)
+            for row in part.truncated
+        )
         return cls(
             np.concatenate([np.zeros(1, np.int64), *offsets]),
-            np.concatenate([np.empty(0, np.int32), *(part.term_ids for part in parts)]),
-            np.concatenate([np.empty(0, np.float32), *(part.weights for part in parts)]),
+            *join([(part.term_ids, part.weights) for part in parts]),
             vocab_size,
             model,
+            tuple(cut),
         )
 
     def take(self, rows: NDArray[np.int64]) -> "SparseVectors":
@@ -291,81 +308,11 @@ def check_same_model(left: OfModel, right: OfModel) -> None:
         )
 
 
-def check_pruning(max_active_dims: int | None, min_weight: float) -> None:
-    """Raise InputError unless the two limits make sense; None for the first is no limit."""
-    if max_active_dims is not None:
-        as_count(max_active_dims, "max_active_dims")
-    is_number = isinstance(min_weight, (int, float, np.integer, np.floating))
-    if not (is_number and np.isfinite(min_weight) and min_weight >= 0):
-        raise InputError(
-            f"min_weight is {shown(min_weight)}; expected a finite number, 0 or above."
-        )
-
-
-def as_vectors(given: object, vocab_size: int | None = None) -> SparseVectors:
-    """Return the vectors of many texts.
-
-    Args:
-        given: `SparseVectors`, one or several `SparseVector`, or a sparse matrix of scipy.
-        vocab_size: How many terms no vectors are of, should there be none.
-
-    Raises:
-        InputError: It is something else; the message names the call that makes vectors of it.
-        ModelMismatchError: The vectors are of different models.
-        VectorError: The matrix is damaged, or has weights that none can have.
-    """
-    if isinstance(given, SparseVectors):
-        return given
-    if isinstance(given, SparseVector):
-        given = [given]
-    if _is_scipys(given):
-        return SparseVectors.from_csr(given)
-    if isinstance(given, (str, bytes, Mapping, np.ndarray)) or not isinstance(given, Iterable):
-        raise InputError(_no_vectors(given, "vectors are"))
-    rows = list(given)
-    for number, row in enumerate(rows):
-        if not isinstance(row, SparseVector):
-            raise InputError(f"item {number} of the vectors: {_no_vectors(row, 'a vector is')}")
-    size = rows[0].vocab_size if rows else vocab_size
-    if size is None:
-        raise InputError(
-            "there are no vectors, so nothing says how many terms they are of; use "
-            "SparseVectors.from_rows([], vocab_size)."
-        )
-    return SparseVectors.from_rows(rows, size)
-
-
-def as_query(given: object) -> SparseVector:
-    """Return the vector of one query.
-
-    Args:
-        given: A `SparseVector`; or `SparseVectors`, or a sparse matrix of scipy, of one row.
-
-    Raises:
-        InputError: It is something else; the message names the call that is right for it.
-        VectorError: The matrix is damaged, or has weights that none can have.
-    """
-    if isinstance(given, SparseVector):
-        return given
-    if _is_scipys(given):
-        given = SparseVectors.from_csr(given)
-    if not isinstance(given, SparseVectors):
-        raise InputError(_no_vectors(given, "a vector is"))
-    if len(given) != 1:
-        raise InputError(f"got {len(given)} vectors where one is expected; use search_many.")
-    return given[0]
-
-
-def prune_row(
-    weights: NDArray[np.float32], max_active_dims: int | None, min_weight: float
-) -> NDArray[np.int64]:
-    """Return the positions to keep, ascending: see `SparseVector.prune`."""
-    least = np.float64(min_weight)  # as float32 it might be infinite
-    keep = np.flatnonzero(weights >= least) if min_weight > 0 else np.arange(len(weights))
-    if max_active_dims is not None and len(keep) > max_active_dims:
-        heaviest = np.argsort(-weights[keep], kind="stable")[:max_active_dims]
-        keep = np.sort(keep[heaviest])
-    return keep
+def join(rows: Sequence[Row]) -> Row:
+    """Put the arrays of several rows one after another."""
+    ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in rows)])
+    weights = np.concatenate([np.empty(0, np.float32), *(weights for _, weights in rows)])
+    return ids, weights
 
 
 def _restore(made: SparseVector | SparseVectors, state: Sequence[Any]) -> None:
@@ -374,34 +321,6 @@ def _restore(made: SparseVector | SparseVectors, state: Sequence[Any]) -> None:
         if isinstance(value, np.ndarray):
             value.flags.writeable = False
         object.__setattr__(made, item.name, value)
-
-
-def _is_scipys(given: object) -> TypeGuard["csr_array"]:
-    """Say whether it is a sparse matrix, without loading scipy for what is none."""
-    if type(given).__module__.partition(".")[0] != "scipy":
-        return False
-    from scipy.sparse import issparse
-
-    return bool(issparse(given))
-
-
-def _no_vectors(given: object, expected: str) -> str:
-    """Say what was given in place of vectors, and which call makes them of it."""
-    what, remedy = type(given).__name__, "encode texts with Encoder"
-    if isinstance(given, str):
-        what, remedy = f"the text {shown(given)}", f"encoder.encode_query({shown(given)})"
-        remedy = f"encode it first: {remedy}"
-    elif isinstance(given, (SparseVector, SparseVectors)):
-        remedy = "give the SparseVectors themselves; for queries, use search_many"
-    elif isinstance(given, Mapping):
-        remedy = "make one of {term id: weight} with SparseVector.from_dict"
-    elif isinstance(given, np.ndarray):
-        remedy = "make them of a dense matrix, texts x terms, with SparseVectors.from_csr"
-    elif isinstance(given, (list, tuple)):
-        if given and all(isinstance(item, SparseVector) for item in given):
-            return f"got {len(given)} vectors where one is expected; use search_many."
-        remedy = "make one of term ids and weights with SparseVector"
-    return f"got {what} where {expected} expected; {remedy}."
 
 
 def _vocab_size(given: int) -> int:

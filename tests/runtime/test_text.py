@@ -1,4 +1,4 @@
-"""Texts, ids and counts as callers give them."""
+"""Texts and ids as callers give them."""
 
 import enum
 from decimal import Decimal
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spladelet.errors import InputError
-from spladelet.text import as_count, as_id, as_text, check_portable_id, shown
+from spladelet.text import as_id, as_text, check_portable_id, shown
 
 
 class Kind(enum.StrEnum):
@@ -44,31 +44,6 @@ def test_what_is_shown_is_short():
         deep = [deep]
     for value in ("x" * 10**6, ["x" * 10**6] * 10**4, deep, 10**5000):
         assert len(shown(value)) < 500
-
-
-@pytest.mark.parametrize("given", [2, np.int32(2), np.uint64(2)])
-def test_a_count_is_a_whole_number(given):
-    assert type(as_count(given, "k")) is int
-    assert as_count(given, "k") == 2
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (2.0, r"k is 2\.0 \(float\); expected a whole number: give 2\."),
-        (np.float32(2), r"k is .* give 2\."),
-        (2.5, "expected a whole number"),
-        (float("inf"), "expected a whole number"),
-        ("2", "expected a whole number"),
-        (None, "expected a whole number"),
-        (True, "expected a whole number"),
-        (0, "k is 0; expected at least 1"),
-        (np.int64(-3), "expected at least 1"),
-    ],
-)
-def test_what_is_no_count_is_refused(given, message):
-    with pytest.raises(InputError, match=message):
-        as_count(given, "k")
 
 
 @pytest.mark.parametrize("identity", ["a\0", "\0", "\ud800", "a\udc00b"])

@@ -10,7 +10,6 @@ from scipy.sparse import coo_array, csr_array
 
 from spladelet import SparseVector, SparseVectors
 from spladelet.errors import InputError, ModelMismatchError, VectorError
-from spladelet.vector import as_query, as_vectors
 
 VOCAB = 40
 # Few different weights, so that ties are common, beside any that float32 can hold.
@@ -304,88 +303,20 @@ def test_matrices_are_stacked_and_rows_taken_in_their_order():
     stacked = SparseVectors.stack(parts, 5, "m")
 
     assert (list(stacked), stacked.model) == (rows, "m")
+    assert SparseVectors.stack(parts[:1], 5, "m").row_offsets is parts[0].row_offsets
     assert list(stacked.take(np.array([3, 0]))) == [rows[0], rows[3]]
     assert list(stacked.take(np.arange(5))) == rows
     assert len(SparseVectors.stack([], 5)) == len(stacked.take(np.array([], int))) == 0
 
 
-ROWS = [SparseVector([i], [i + 1.0], 5, "m") for i in range(3)]
+def test_stacked_matrices_keep_the_numbers_of_what_was_truncated():
+    rows = [(np.array([i], np.int32), np.array([1], np.float32)) for i in range(3)]
+    first = SparseVectors.from_arrays(rows, 5, "m", (0, 2))
+    second = SparseVectors.from_arrays(rows[:2], 5, "m", (1,))
 
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        SparseVectors.from_rows(ROWS, 5),
-        ROWS,
-        tuple(ROWS),
-        (row for row in ROWS),
-        SparseVectors.from_rows(ROWS, 5).to_csr(),
-        SparseVectors.from_rows(ROWS, 5).to_csr().tolil(),
-    ],
-)
-def test_what_can_only_be_many_vectors_is_taken(given):
-    assert list(as_vectors(given)) == ROWS
-
-
-def test_one_vector_and_none_are_many_too():
-    assert list(as_vectors(ROWS[0])) == ROWS[:1]
-    assert as_vectors(ROWS).model == "m"
-    assert (len(as_vectors([], 5)), as_vectors([], 5).vocab_size) == (0, 5)
-    with pytest.raises(InputError, match="from_rows"):
-        as_vectors([])
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("cat", r"got the text 'cat' where vectors are expected; .*encode_query\('cat'\)"),
-        (["cat"], r"item 0 of the vectors: got the text 'cat' where a vector is expected"),
-        (
-            [SparseVectors.from_rows(ROWS, 5)],
-            "item 0 .* got SparseVectors .*give the SparseVectors",
-        ),
-        ({3: 1.0}, r"SparseVector\.from_dict"),
-        (np.eye(3), r"SparseVectors\.from_csr"),
-        (7, "got int"),
-        (None, "got NoneType"),
-    ],
-)
-def test_what_is_no_vectors_is_told_the_right_call(given, message):
-    with pytest.raises(InputError, match=message):
-        as_vectors(given)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        ROWS[1],
-        SparseVectors.from_rows(ROWS[1:2], 5),
-        SparseVectors.from_rows(ROWS[1:2], 5).to_csr(),
-        SparseVectors.from_rows(ROWS[1:2], 5).to_csr().tocoo(),
-        coo_array(np.array([0, 2.0, 0, 0, 0])),
-    ],
-)
-def test_what_can_only_be_one_vector_is_taken(given):
-    assert as_query(given) == ROWS[1]
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (SparseVectors.from_rows(ROWS[:2], 5), "got 2 vectors where one is .*use search_many"),
-        (SparseVectors.from_rows([], 5), "got 0 vectors"),
-        (SparseVectors.from_rows(ROWS, 5).to_csr(), "got 3 vectors .*use search_many"),
-        (ROWS, "got 3 vectors .*use search_many"),
-        ("cat", r"encode it first: encoder\.encode_query\('cat'\)"),
-        ({3: 1.0}, r"SparseVector\.from_dict"),
-        (([3], [1.0]), "term ids and weights"),
-        (np.eye(3)[0], r"SparseVectors\.from_csr"),
-        (None, "got NoneType"),
-    ],
-)
-def test_what_is_no_query_is_told_the_right_call(given, message):
-    with pytest.raises(InputError, match=message):
-        as_query(given)
+    assert SparseVectors.stack([first, second, first], 5, "m").truncated == (0, 2, 4, 5, 7)
+    assert SparseVectors.stack([first], 5, "m").truncated == (0, 2)
+    assert SparseVectors.from_arrays([], 5).truncated == ()
 
 
 def test_numbers_of_numpy_are_numbers():

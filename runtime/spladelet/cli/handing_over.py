@@ -4,11 +4,11 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import cast
 
 from spladelet import Encoder, Index, SparseVectors, read_documents
+from spladelet.batches import batched
 from spladelet.cli import display
 from spladelet.cli.console import standard_input
 from spladelet.cli.options import Command, load_encoder, whole
@@ -75,7 +75,7 @@ def _push_documents(options: argparse.Namespace, kind: type[Engine]) -> tuple[Pu
 
     def records() -> Iterator[Record]:
         documents = read_documents(standard_input() if str(options.index) == "-" else options.index)
-        while window := list(islice(documents, TEXTS_PER_WINDOW)):
+        for window in batched(documents, TEXTS_PER_WINDOW):
             vectors = encoder.encode_documents(window, progress=False)
             yield from map(Record, window, vectors)
 

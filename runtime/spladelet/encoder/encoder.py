@@ -7,10 +7,10 @@ Texts are read a window at a time, tokenized, and turned into rows by their side
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 
 import numpy as np
 
+from spladelet.batches import batched
 from spladelet.bundle.description import Description
 from spladelet.bundle.find import find_bundle
 from spladelet.bundle.folder import Bundle
@@ -19,14 +19,14 @@ from spladelet.encoder.cpus import thread_count
 from spladelet.encoder.encoding import OVERLAP, Encoding
 from spladelet.encoder.language import is_plainly_not_english
 from spladelet.encoder.passages import split
-from spladelet.encoder.sides import Row, Side, open_sides
+from spladelet.encoder.sides import Side, open_sides
 from spladelet.encoder.tokenizer import TokenizedText
 from spladelet.errors import InputError
 from spladelet.explain import Explanation, ReadText, WeightedTerm, explain
-from spladelet.parameters import as_real, as_whole
 from spladelet.progress import Progress
+from spladelet.pruning import Pruning, Row
 from spladelet.text import as_text
-from spladelet.vector import SparseVector, SparseVectors, check_pruning, check_same_model, prune_row
+from spladelet.vector import SparseVector, SparseVectors, check_same_model, join
 
 # Texts read ahead and sorted by length together.
 TEXTS_PER_WINDOW = 2048
@@ -100,14 +100,14 @@ class Encoder:
         self, text: str, *, max_active_dims: int | None = None, min_weight: float = 0.0
     ) -> SparseVector:
         """Encode one query; see `encode_queries`."""
-        pruning = _Pruning(max_active_dims, min_weight)
+        pruning = Pruning(max_active_dims, min_weight)
         return self._encode([text], self._query, pruning, Progress("queries", None, show=False))[0]
 
     def encode_document(
         self, text: str | Document, *, max_active_dims: int | None = None, min_weight: float = 0.0
     ) -> SparseVector:
         """Encode one document; see `encode_documents`."""
-        pruning = _Pruning(max_active_dims, min_weight)
+        pruning = Pruning(max_active_dims, min_weight)
         return self._encode([text], self._document, pruning, Progress("", None, show=False))[0]
 
     def encode_queries(
@@ -138,7 +138,7 @@ class Encoder:
 
         Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086
         """
-        pruning = _Pruning(max_active_dims, min_weight)
+        pruning = Pruning(max_active_dims, min_weight)
         return self._encode(texts, self._query, pruning, Progress("queries", None, show=False))
 
     def encode_documents(
@@ -165,7 +165,7 @@ class Encoder:
             progress: Draw a progress bar on standard error; None means on a terminal.
         """
         total = len(texts) if isinstance(texts, Sequence) else None
-        pruning = _Pruning(max_active_dims, min_weight)
+        pruning = Pruning(max_active_dims, min_weight)
         bar = Progress("encoding", total, show=progress)
         return self._encode(texts, self._document, pruning, bar, overlap)
 
@@ -196,18 +196,18 @@ class Encoder:
             TruncationWarning, LanguageWarning: As `encode_queries`, once, when all are encoded.
         """
         how = Encoding() if encoding is None else encoding
-        pruning = _Pruning(how.max_active_dims, how.min_weight)
+        pruning = Pruning(how.max_active_dims, how.min_weight)
         overlap = OVERLAP if how.long_texts == "merge" else None
         notes = _Notes(self._document.semantics.max_length)
         with Progress("encoding", total, show=progress) as bar:
             if how.long_texts == "split":
-                for batch in _batches(documents, _LONG_TEXTS):
+                for batch in batched(documents, _LONG_TEXTS):
                     parts = [part for d in batch for part in self.split(d, overlap=OVERLAP)]
                     silent = Progress("", None, show=False)  # one counts passages, one documents
                     yield self._rows_of(parts, self._document, pruning, silent, None, notes), parts
                     bar.advance(len(batch))
             else:
-                for batch in _batches(documents, TEXTS_PER_WINDOW):
+                for batch in batched(documents, TEXTS_PER_WINDOW):
                     yield (
                         self._rows_of(batch, self._document, pruning, bar, overlap, notes),
                         batch,
@@ -322,7 +322,7 @@ class Encoder:
         self,
         texts: Iterable[str | Document],
         side: Side,
-        pruning: "_Pruning",
+        pruning: Pruning,
         bar: Progress,
         overlap: int | None = None,
     ) -> SparseVectors:
@@ -336,7 +336,7 @@ class Encoder:
         self,
         texts: Iterable[str | Document],
         side: Side,
-        pruning: "_Pruning",
+        pruning: Pruning,
         bar: Progress,
         overlap: int | None,
         notes: "_Notes",
@@ -352,10 +352,10 @@ class Encoder:
             notes.take(is_cut, [self._is_english and is_plainly_not_english(t) for t in window])
             truncated += [len(rows) + i for i, cut in enumerate(is_cut) if cut]
             rows += self._encode_parts(parts, side, pruning, bar)
-        return _stack(rows, self.vocab_size, self.fingerprint, tuple(truncated))
+        return SparseVectors.from_arrays(rows, self.vocab_size, self.fingerprint, tuple(truncated))
 
     def _encode_parts(
-        self, texts: list[list[TokenizedText]], side: Side, pruning: "_Pruning", bar: Progress
+        self, texts: list[list[TokenizedText]], side: Side, pruning: Pruning, bar: Progress
     ) -> list[Row]:
         """Return a row for each text, of all its parts; the bar counts texts."""
         found: list[list[Row]] = [[] for _ in texts]
@@ -409,30 +409,11 @@ class _Notes:
             warnings.warn(message, LanguageWarning, stacklevel=depth + 1)
 
 
-class _Pruning:
-    """Which light terms to drop."""
-
-    def __init__(self, max_active_dims: int | None, min_weight: float) -> None:
-        if max_active_dims is not None:
-            expected = "a whole number, at least 1, or None for no limit"
-            many = range(1, 1 << 63)
-            max_active_dims = as_whole(max_active_dims, "max_active_dims", many, expected)
-        min_weight = as_real(min_weight, "min_weight", "a finite number, 0 or above")
-        check_pruning(max_active_dims, min_weight)
-        self._limits = (max_active_dims, min_weight)
-
-    def apply(self, row: Row) -> Row:
-        ids, weights = row
-        keep = prune_row(weights, *self._limits)
-        return ids[keep], weights[keep]
-
-
 def _highest(rows: list[Row]) -> Row:
     """Return each term's highest weight."""
     if len(rows) == 1:
         return rows[0]
-    ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in rows)])
-    weights = np.concatenate([np.empty(0, np.float32), *(weights for _, weights in rows)])
+    ids, weights = join(rows)
     order = np.lexsort((-weights, ids))
     terms, first = np.unique(ids[order], return_index=True)
     return terms, weights[order][first]
@@ -455,25 +436,10 @@ def _read_ahead(texts: Iterable[str | Document], count: int) -> Iterator[list[st
             "gives texts one by one."
         ) from error
     start = 0
-    while window := list(islice(iterator, count)):
+    for window in batched(iterator, count):
         yield [_text(item, start + i) for i, item in enumerate(window)]
         start += len(window)
 
 
-def _batches(documents: Iterable[Document], count: int) -> Iterator[list[Document]]:
-    iterator = iter(documents)
-    while batch := list(islice(iterator, count)):
-        yield batch
-
-
 def _text(item: str | Document, number: int) -> str:
     return item.content if isinstance(item, Document) else as_text(item, f"text number {number}")
-
-
-def _stack(
-    rows: list[Row], vocab_size: int, model: str, truncated: tuple[int, ...]
-) -> SparseVectors:
-    offsets = np.cumsum([0, *(len(ids) for ids, _ in rows)], dtype=np.int64)
-    ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in rows)])
-    weights = np.concatenate([np.empty(0, np.float32), *(weights for _, weights in rows)])
-    return SparseVectors(offsets, ids, weights, vocab_size, model, truncated)

@@ -24,13 +24,13 @@ from spladelet.bundle.folder import Bundle
 from spladelet.encoder.session import GraphSession
 from spladelet.encoder.tokenizer import TokenizedText, Tokenizer
 from spladelet.errors import BundleFileError, BundleGraphError
+from spladelet.pruning import Row
 
 # Positions in one run of the graph, padding counted: enough to keep the processors busy, small
 # enough for their caches (benchmarks/README.md).
 TOKENS_PER_BATCH = 1024
 _LONGEST_HEAD = 1 << 16  # bytes of a .npy file before its numbers; ours have 128
 
-Row = tuple[NDArray[np.int32], NDArray[np.float32]]
 Weights = NDArray[np.float32]
 
 

@@ -26,8 +26,10 @@ from spladelet.errors import (
     ModelMismatchError,
     SpladeletError,
 )
-from spladelet.text import as_count, valid_unicode
-from spladelet.vector import SparseVector, as_query
+from spladelet.parameters import as_count
+from spladelet.text import valid_unicode
+from spladelet.vector import SparseVector
+from spladelet.vector_arguments import as_query
 
 VECTOR, TITLE, TEXT, ID = "splade", "title", "text", "document_id"  # fields of a collection
 # What an HTTP status says, in every engine that has them.

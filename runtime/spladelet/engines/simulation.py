@@ -14,7 +14,8 @@ from spladelet.errors import InputError
 from spladelet.evaluation.grades import Qrels
 from spladelet.evaluation.measures import mean, measure
 from spladelet.index.index import Index
-from spladelet.vector import SparseVectors, as_vectors
+from spladelet.vector import SparseVectors
+from spladelet.vector_arguments import as_vectors
 
 _NDCG = "nDCG@10"
 _SEISMIC_FOLD = 32_768

@@ -22,8 +22,8 @@ from spladelet.engines.facts import Facts
 from spladelet.errors import EngineRequestError, EngineUnavailableError, InputError
 from spladelet.files import replacing
 from spladelet.index.index import Index
+from spladelet.parameters import as_count
 from spladelet.progress import Progress
-from spladelet.text import as_count
 from spladelet.vector import SparseVectors
 
 Result = TypeVar("Result")

@@ -25,7 +25,7 @@ from spladelet.evaluation.measures import (
 from spladelet.evaluation.runs import Run, ranking, without_self_matches
 from spladelet.evaluation.vector_cache import VectorCache
 from spladelet.index.index import Index
-from spladelet.text import as_count
+from spladelet.parameters import as_count
 
 BM25 = "bm25"
 FUSIONS = ("rrf", "weighted")

@@ -10,22 +10,23 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from spladelet.batches import batched
 from spladelet.bundle.bundle_files import read_file
 from spladelet.caches import cache_folder
 from spladelet.documents import Document
 from spladelet.encoder.encoder import Encoder, TruncationWarning
 from spladelet.errors import InputError
 from spladelet.files import replacing
-from spladelet.parameters import as_real, as_whole
 from spladelet.progress import Progress
-from spladelet.vector import SparseVectors, check_pruning
+from spladelet.pruning import Pruning
+from spladelet.vector import SparseVectors
 
 _CHUNK = 512
 _VERSION = 1
@@ -56,12 +57,8 @@ class VectorCache:
     ) -> None:
         self._encoder = encoder
         self._folder = None if folder is None else _path(folder) / encoder.fingerprint[:16]
-        if max_active_dims is not None:  # what is kept is named after them
-            expected, many = "a whole number, at least 1, or None for no limit", range(1, 1 << 63)
-            max_active_dims = as_whole(max_active_dims, "max_active_dims", many, expected)
-        min_weight = as_real(min_weight, "min_weight", "a finite number, 0 or above")
-        check_pruning(max_active_dims, min_weight)
-        self._limits = {"max_active_dims": max_active_dims, "min_weight": min_weight}
+        # As plain numbers, whatever was given: files are named after the limits as JSON has them.
+        self._limits = asdict(Pruning(max_active_dims, min_weight))
 
     def encode_documents(
         self, documents: Sequence[Document], label: str, *, progress: bool | None = None
@@ -69,14 +66,14 @@ class VectorCache:
         """Encode documents, one row each; `label` names the progress bar."""
         chunks = []
         with Progress(label, len(documents), show=progress) as bar:
-            for texts in _chunks([document.content for document in documents]):
+            for texts in batched((document.content for document in documents), _CHUNK):
                 chunks.append(self._chunk("document", texts))
                 bar.advance(len(texts))
-        return self._join(chunks)
+        return self._stack(chunks)
 
     def encode_queries(self, queries: Sequence[str]) -> SparseVectors:
         """Encode queries, one row each."""
-        return self._join([self._chunk("query", texts) for texts in _chunks(queries)])
+        return self._stack([self._chunk("query", texts) for texts in batched(queries, _CHUNK)])
 
     def _chunk(self, side: str, texts: list[str]) -> SparseVectors:
         file = self._file(side, texts)
@@ -93,7 +90,7 @@ class VectorCache:
             warnings.simplefilter("ignore", TruncationWarning)  # `truncated` has the count
             if side == "query":
                 return self._encoder.encode_queries(texts)
-            return self._encoder.encode_documents(texts, progress=False, **self._limits)  # type: ignore[arg-type]
+            return self._encoder.encode_documents(texts, progress=False, **self._limits)
 
     def _file(self, side: str, texts: list[str]) -> Path | None:
         if self._folder is None:
@@ -102,22 +99,8 @@ class VectorCache:
         key = json.dumps([_VERSION, self._encoder.fingerprint, side, limits, texts])
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
 
-    def _join(self, chunks: list[SparseVectors]) -> SparseVectors:
-        lengths = [chunk.active_dims for chunk in chunks]
-        offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
-        starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
-        return SparseVectors(
-            offsets,
-            np.concatenate([np.empty(0, np.int32), *(chunk.term_ids for chunk in chunks)]),
-            np.concatenate([np.empty(0, np.float32), *(chunk.weights for chunk in chunks)]),
-            self._encoder.vocab_size,
-            self._encoder.fingerprint,
-            tuple(
-                int(start) + row
-                for start, chunk in zip(starts, chunks, strict=False)
-                for row in chunk.truncated
-            ),
-        )
+    def _stack(self, chunks: list[SparseVectors]) -> SparseVectors:
+        return SparseVectors.stack(chunks, self._encoder.vocab_size, self._encoder.fingerprint)
 
 
 def default_folder() -> Path:
@@ -131,12 +114,6 @@ def _path(folder: str | os.PathLike[str]) -> Path:
     if not isinstance(named, str) or "\0" in named:
         raise InputError(f"folder is {folder!r:.200}; expected a path, or None to keep nothing.")
     return Path(named)
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
-    iterator = iter(texts)
-    while chunk := list(islice(iterator, _CHUNK)):
-        yield chunk
 
 
 def _read(file: Path, texts: int, encoder: Encoder) -> SparseVectors | None:

@@ -27,8 +27,10 @@ from spladelet.index.generations import claim
 from spladelet.index.hits import Hit
 from spladelet.index.segment import Segment
 from spladelet.index.view import View
-from spladelet.text import as_count, as_id
-from spladelet.vector import SparseVector, SparseVectors, as_query, as_vectors, check_same_model
+from spladelet.parameters import as_count
+from spladelet.text import as_id
+from spladelet.vector import SparseVector, SparseVectors, check_same_model
+from spladelet.vector_arguments import as_query, as_vectors
 
 
 class Index:

@@ -34,13 +34,13 @@ import secrets
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelet.batches import batched
 from spladelet.documents import Document, to_line
 from spladelet.errors import IndexFormatError, IndexNotFoundError
 from spladelet.files import FileEntry, Folder, contents, sync
@@ -241,8 +241,7 @@ def write_documents(
     """Write documents, one a line; returns where each line begins, and each one's CRC-32."""
     lengths: list[int] = []
     crcs: list[int] = []
-    rest = map(to_line, documents)
-    while lines := list(islice(rest, _LINES)):
+    for lines in batched(map(to_line, documents), _LINES):
         file.write(b"".join(lines))
         lengths += map(len, lines)
         crcs += map(zlib.crc32, lines)

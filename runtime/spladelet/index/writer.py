@@ -26,7 +26,8 @@ from spladelet.index.format import MAX_DOCUMENTS, Manifest, SegmentEntry, check_
 from spladelet.index.generations import IndexFolder, claim, write_error
 from spladelet.index.metadata_table import MetadataTable
 from spladelet.index.segment import Segment, hash_ids
-from spladelet.vector import SparseVectors, as_vectors, check_same_model
+from spladelet.vector import SparseVectors, check_same_model
+from spladelet.vector_arguments import as_vectors
 
 _PASSAGES = 32  # of one document that are looked for together
 _FANOUT = 8  # segments of like size that are merged into one
