@@ -16,15 +16,20 @@ def load(module: str, extra: str, purpose: str) -> ModuleType:
         purpose: What it is needed for, as the start of a sentence.
 
     Raises:
-        MissingDependencyError: It is not installed.
+        MissingDependencyError: It is not installed, or cannot be imported.
     """
+    package = module.partition(".")[0]
     try:
         with unforked():
             return import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
-            raise  # it is there, and one of its own imports is not
+    except ImportError as error:
+        wanted = f"'spladelet[{extra}]'"
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            raise MissingDependencyError(
+                f"{purpose} needs {package}. Install it with `pip install {wanted}`."
+            ) from error
+        # It is there, and what it imports itself is not, or is of another version.
         raise MissingDependencyError(
-            f"{purpose} needs {module.partition('.')[0]}. Install it with "
-            f"`pip install 'spladelet[{extra}]'`."
+            f"{purpose} needs {package}, which is installed and cannot be imported: {error}. "
+            f"Install it again with `pip install --force-reinstall {wanted}`."
         ) from error

@@ -6,11 +6,12 @@ import re
 from difflib import get_close_matches
 from pathlib import Path
 
+from spladelet import extras
 from spladelet.bundle.archive import MAX_BYTES
 from spladelet.bundle.bundle_files import inside, read_file, refusals
 from spladelet.bundle.description import DESCRIPTION, MAX_DESCRIPTION_BYTES, Description
 from spladelet.bundle.folder import Bundle
-from spladelet.errors import BundleNotFoundError, InputError, MissingDependencyError, SpladeletError
+from spladelet.errors import BundleNotFoundError, InputError, SpladeletError
 
 DEFAULT = "default"
 
@@ -102,13 +103,8 @@ def _default_folder() -> Path:
 
 
 def _from_hub(name: str, revision: str | None) -> Bundle:
-    try:
-        from huggingface_hub import errors as hub_errors
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{name!r} is no folder here.{_meant(Path(name))} Loading it from the hub needs "
-            "huggingface_hub. Install it with `pip install 'spladelet[hub]'`."
-        ) from error
+    purpose = f"{name!r} is no folder here.{_meant(Path(name))} Loading it from the hub"
+    hub_errors = extras.load("huggingface_hub.errors", "hub", purpose)
     try:
         return _download(name, revision)
     except hub_errors.LocalEntryNotFoundError as error:

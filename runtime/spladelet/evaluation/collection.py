@@ -25,12 +25,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from spladelet import extras
 from spladelet.documents import Document, read_documents, to_document
 from spladelet.errors import (
     CollectionError,
     DuplicateIdError,
     InputError,
-    MissingDependencyError,
     RecordError,
     SpladeletError,
 )
@@ -271,13 +271,8 @@ def _from_ir_datasets(name: str) -> Collection:
     looks_like_path = name.startswith((".", os.sep)) or name.endswith(".zip")
     if looks_like_path:
         raise CollectionError(f"there is no collection at {name!r}.")
-    try:
-        import ir_datasets
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"there is no folder {name!r} here. If it is a name of ir_datasets, install that with "
-            "`pip install 'spladelet[datasets]'`."
-        ) from error
+    purpose = f"there is no folder {name!r} here, and to read a collection by name"
+    ir_datasets = extras.load("ir_datasets", "datasets", f"{purpose} spladelet")
     try:
         dataset = ir_datasets.load(name)
     except KeyError as error:
