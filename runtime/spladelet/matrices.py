@@ -18,9 +18,9 @@ _MAX_TERMS = 2**31 - 1  # term ids are int32
 
 
 def sound_csr(matrix: object) -> "csr_array":
-    """Return a matrix of texts x terms as CSR, float32, that shares nothing with it.
+    """Return a matrix of texts x terms as CSR in float32, which shares no memory with it.
 
-    Columns ascend in each row and come once; no zero is stored.
+    Columns ascend in each row, each comes once, and no zero is stored.
 
     Args:
         matrix: A sparse matrix or array of scipy, or a dense array; one dimension is one row.
@@ -109,6 +109,7 @@ def _check_structure(matrix: Any) -> None:  # noqa: ANN401
         used = matrix.indices[: int(matrix.indptr[-1])] if len(matrix.indptr) else matrix.indices
         check_offsets(matrix.indptr, used, lists=lists, below=below, what=what)
     elif matrix.format == "coo":
+        # Nothing here is an offset, so each number is checked against its own dimension.
         for numbers, below in zip(_coordinates(matrix), matrix.shape, strict=True):
             if numbers.shape != matrix.data.shape:
                 raise VectorError(f"{what} has other numbers than weights. It is damaged.")

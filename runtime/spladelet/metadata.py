@@ -1,8 +1,8 @@
-"""Documents' metadata as an inverted index: for each value of a field, which documents have it.
+"""Documents' metadata, and the keys by which an index finds it.
 
-A field and a value make a key: bytes that rise with field, type and value. The keys are sorted, so
-that a range of values is one slice of the lists. Does not know what a search asks for: see
-`filters`.
+A field and a value make a key: bytes that rise with field, type and value, so that a range of
+values is a range of keys. Does not know where keys are kept, nor what a search asks for: see
+`index.metadata_table` and `index.filters`.
 """
 
 import json
@@ -116,6 +116,8 @@ def _number_bytes(field: str, value: float | np.integer[Any] | np.floating[Any])
         whole = int(value)
         nearest = float(value) + 0.0  # makes -0.0 the same as 0
         rest = whole - int(nearest) if isinstance(value, (int, np.integer)) else 0
+        # A float's bits rise with it, but for the sign: that is turned over, and of negative
+        # numbers, whose bits fall, all bits are.
         (bits,) = struct.unpack(">Q", struct.pack(">d", nearest))
         bits = bits ^ (2 * _SIGN - 1) if bits & _SIGN else bits | _SIGN
         return struct.pack(">QQ", bits, rest + _SIGN)

@@ -1,6 +1,6 @@
 """Numbers that a caller gives: what can only mean one thing is taken, the rest is refused.
 
-A numpy scalar is a number like any other. True is none, nor is 2.0 a whole one, nor is "2".
+A numpy scalar is a number like any other. True and "2" are no numbers, and 2.0 is no whole one.
 """
 
 from numbers import Integral, Real

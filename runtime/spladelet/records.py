@@ -34,6 +34,7 @@ TITLE = "title"
 _DELIMITERS = "\t,;"
 _MSMARCO = {2: ("id", "text"), 4: ("id", "url", "title", "body")}
 _NUMBERED = re.compile(r"\d+\t[^\t]+")  # MS MARCO's lines where no suffix tells
+# A text may begin with "[", too, but hardly goes on as an array of objects or texts does.
 _ARRAY_START = re.compile(r"\[\s*([{\]]|$)")
 
 
@@ -52,7 +53,14 @@ def read_records(source: Source) -> Iterator[tuple[str, int, Record]]:
 
 
 def _layout(first: str, line: str, name: str, lines: Lines) -> Iterator[tuple[str, int, Record]]:
-    """Read the lines of a file in the layout that its first one, stripped or not, is of."""
+    """Read a file's lines in the layout that the first one tells.
+
+    Args:
+        first: The first line that is not blank, stripped.
+        line: The same without its line end; a tab at its start would be a column.
+        name: The file's.
+        lines: All lines, that one included.
+    """
     suffix = suffix_of(name)
     if first.startswith("{") or suffix in (".jsonl", ".ndjson"):
         if first.startswith("[") and _ARRAY_START.match(first):
@@ -129,7 +137,7 @@ def _items(lines: Lines, name: str) -> Iterator[tuple[str, int, Record]]:
 
 
 def _delimiter(line: str) -> str | None:
-    """Return what is between the names of a header; None if the line is none."""
+    """Return what separates the names of a header; None if the line is no header."""
     for delimiter in _DELIMITERS:
         names = _names(line.split(delimiter))
         if len(names) > 1 and {*names} & {*TEXTS} and {*names} & {*IDS, TITLE}:
@@ -144,6 +152,7 @@ def _names(cells: Iterable[str]) -> list[str]:
 def _csv(lines: Lines, name: str, delimiter: str) -> Iterator[tuple[str, int, Record]]:
     # A setting of the whole process, whose default of 128 KiB is less than many texts have.
     csv.field_size_limit(max(MAX_LINE, csv.field_size_limit()))
+    # A record may span lines, and csv counts from where it began: blank lines went before.
     place = 0
 
     def texts() -> Iterator[str]:
@@ -156,7 +165,7 @@ def _csv(lines: Lines, name: str, delimiter: str) -> Iterator[tuple[str, int, Re
     try:
         columns = _columns(next(rows), name)
         for row in rows:
-            if row:
+            if row:  # csv gives an empty one for a blank line
                 yield "line", place, _record(row, columns, name, place)
     except csv.Error as error:
         raise RecordError(f"{name}, line {place} is no CSV: {error}.") from error
@@ -172,6 +181,7 @@ def _tsv(lines: Lines, name: str) -> Iterator[tuple[str, int, Record]]:
         columns = _columns(first, name)
         rows = ((number, [_unquoted(cell) for cell in row]) for number, row in rows)
     else:
+        # Two or four columns could be anything else, but in MS MARCO the second of four is a URL.
         columns = _MSMARCO.get(len(first), ())
         if not columns or ("url" in columns and not first[1].startswith("http")):
             raise InputError(

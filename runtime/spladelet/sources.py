@@ -126,7 +126,7 @@ def open_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a regular file, for bytes.
 
     Raises:
-        InputError: It is none, as a pipe, a device or a folder; or it cannot be read.
+        InputError: It is a pipe, a device or a folder, or it cannot be read.
     """
     with translated(str(path)):
         mode = path.stat().st_mode

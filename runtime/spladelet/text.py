@@ -43,7 +43,7 @@ def as_text(value: object, where: str) -> str:
     if type(value) is str:
         return value
     if isinstance(value, str):
-        return str.__str__(value)  # of a subclass, as numpy's, the plain str
+        return str.__str__(value)  # the plain str of a subclass, such as numpy's
     if _is_missing(value):
         return ""
     raise InputError(f"{where} is {shown(value)} ({type(value).__name__}); expected a str.")
@@ -69,7 +69,7 @@ def as_id(value: object, where: str) -> str:
         where: What the value is, as the start of a sentence.
 
     Raises:
-        InputError: It is something else; no id is taken for an empty one.
+        InputError: It is something else. What is missing is no id, not even an empty one.
     """
     if type(value) is str:
         return value
@@ -113,5 +113,5 @@ def _is_missing(value: object) -> bool:
         return math.isnan(value)
     if isinstance(value, np.datetime64):
         return bool(np.isnat(value))
-    kind = type(value)
+    kind = type(value)  # by its name: who has no pandas gives none of its values
     return kind.__module__.partition(".")[0] == "pandas" and kind.__name__ in _PANDAS_MISSING

@@ -17,7 +17,7 @@ def thread_count(threads: int | None) -> int:
     """Return how many threads to use: those asked for, or the processors there are for None.
 
     Raises:
-        InputError: It is no number of threads.
+        InputError: That is no number of threads.
     """
     if threads is None:
         return min(available_cpus(), MOST_THREADS)

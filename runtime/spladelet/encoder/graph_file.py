@@ -109,10 +109,12 @@ class GraphFile:
         """Read a graph's bytes.
 
         Raises:
-            ValueError: They are none; the message says what was found.
+            ValueError: They are no graph; the message says what was found.
         """
         elsewhere: list[StoredElsewhere] = []
         zero_points: list[bytes] = []
+        # A list in place of recursion, and room for so many fields in all: a file that was made to
+        # be deep, or to be many empty messages, must cost no more than one that is large.
         messages = [("model", 0, len(data), 0)]
         room = _MAX_FIELDS
         while messages:
@@ -171,7 +173,7 @@ def _fields(data: Data, start: int, end: int, room: int) -> list[_Field]:
     while start < end:
         key, start = _varint(data, start, end)
         number, wire = key >> 3, key & 7
-        if not number or key >> 32:
+        if not number or key >> 32:  # protobuf has neither, and readers differ in what they do
             raise ValueError(f"a field has number {number}")
         if wire == _VARINT:
             value, start = _varint(data, start, end)
@@ -197,7 +199,7 @@ def _length(data: Data, start: int, end: int, wire: int) -> tuple[int, int]:
 
 def _varint(data: Data, start: int, end: int) -> tuple[int, int]:
     """Return a number, seven bits a byte and the lowest first, and where it ends."""
-    if start < end and (byte := data[start]) < 128:
+    if start < end and (byte := data[start]) < 128:  # nearly all are: without the loop
         return byte, start + 1
     value = 0
     for place, position in enumerate(range(start, min(end, start + 10))):
@@ -214,12 +216,14 @@ def _elsewhere(data: Data, fields: list[_Field]) -> Iterator[StoredElsewhere]:
     is_external = False
     for number, wire, start, end in fields:
         if number == _LOCATION_IS and wire == _VARINT:
+            # Given twice, the last counts for protobuf; here any that says so does.
             is_external |= end == _EXTERNAL
         elif number == _WHERE and wire == _TEXT:
             key, value = _pair(data, start, end)
             if key in stated or key not in _KEYS:
                 raise ValueError(f"a tensor says {key!r:.40} of its data, or says it twice")
             stated[key] = value
+    # A place counts even where nothing says external: what ONNX Runtime makes of that may change.
     if not stated and not is_external:
         return
     if "location" not in stated:
@@ -252,7 +256,7 @@ def _zero_points(data: Data, fields: list[_Field]) -> Iterator[bytes]:
     """Return the name of the zero point that a product of integers has for its matrix, or none."""
     texts = [(number, start, end) for number, wire, start, end in fields if wire == _TEXT]
     operators = [data[start:end] for number, start, end in texts if number == _OPERATOR]
-    place = _ZERO_POINT.get(operators[-1]) if operators else None
+    place = _ZERO_POINT.get(operators[-1]) if operators else None  # given twice, the last counts
     if place is not None:
         inputs = [data[start:end] for number, start, end in texts if number == _INPUT]
         yield inputs[place] if place < len(inputs) else b""

@@ -18,7 +18,7 @@ _ENGLISH = frozenset(
     "the of and to in is for with that on by are was from this it as be at which or not have has "
     "how what why who when where does do can an we you they but their its were been".split()
 )
-# Frequent words of each that are no English words.
+# Frequent words of other languages, a set each, that are no English words.
 _OTHERS = tuple(
     frozenset(words.split())
     for words in (

@@ -1,7 +1,7 @@
 """One side of a model, queries or documents: from tokens to sparse rows.
 
-By a graph, or for queries by a table alone, which takes no network: then neither ONNX Runtime nor
-the graph is loaded.
+A graph makes them; or, for the queries of some models, a table alone does, and then neither ONNX
+Runtime nor the graph is loaded.
 """
 
 from abc import ABC, abstractmethod
@@ -83,7 +83,7 @@ class GraphSide(Side):
         semantics: What its weights mean.
         tokenizer: Its tokenizer.
         session: The graph.
-        name: What to call the model where the graph gives what it must not.
+        name: What messages call the model.
         table: float32[vocab_size]: only a text's own tokens count, their weights times these; None
             for all terms as they are.
     """
@@ -118,7 +118,7 @@ class GraphSide(Side):
             mask[row, : len(ids)] = 1
         weights = self._session.run(input_ids, mask)
         lowest, highest = weights.min(initial=0.0), weights.max(initial=0.0)
-        if not (lowest >= 0 and np.isfinite(highest)):
+        if not (lowest >= 0 and np.isfinite(highest)):  # said so that NaN is refused, too
             wrong = highest if lowest >= 0 else lowest
             raise BundleGraphError(
                 f"the graph of {self._name} gives a weight of {wrong}; expected finite ones, 0 or "
@@ -144,7 +144,7 @@ def open_sides(bundle: Bundle, threads: int) -> tuple[Side, Side]:
     """Return the sides of queries and of documents.
 
     Raises:
-        BundleFileError: A tokenizer or a table is none.
+        BundleFileError: A file holds no tokenizer, or no table.
     """
     description = bundle.description
     mode, query, document = description.query_mode, description.query, description.document
@@ -211,6 +211,7 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Group texts of like length, the longest first, within the token budget."""
     batch: list[int] = []
     for number in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        # All are padded to the first, which is the longest.
         if batch and (len(batch) + 1) * lengths[batch[0]] > TOKENS_PER_BATCH:
             yield batch
             batch = []

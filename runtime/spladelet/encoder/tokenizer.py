@@ -1,9 +1,9 @@
 """Text to token ids, for one side (queries or documents), and ids back to terms.
 
 Truncation is ours: the file's own settings are ignored. A huge text costs no more than a long one,
-because only the beginning that can matter is tokenized; its tokens are those of the whole text. Of
-half a million characters that do not fill the model, such as one endless word, no more is read, and
-the text counts as truncated.
+because only the beginning that can matter is tokenized; its tokens are those of the whole text.
+Where half a million characters do not fill the model, such as in one endless word, no more is
+read, and the text counts as truncated.
 
 Texts that are read wholly are read in sections of a quarter of a million characters at most, cut at
 white space. Windows of two sections share no tokens.
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 # A first guess at how much text fills the model; texts with longer words are read further.
 _CHARACTERS_PER_TOKEN = 8
-# Characters that are read on for, and of a text that is read wholly the longest section: half, so
-# that a section is read to its end, with a title and a prompt before it.
+# No more characters than these are read in search of enough tokens. A section of a text that is
+# read wholly has half of them: it is read to its end even behind a title and a prompt.
 _MOST_CHARACTERS = 1 << 19
 _SECTION = _MOST_CHARACTERS // 2
 _TOGETHER = 1 << 20  # characters of sections that are tokenized at once
 _MAX_BYTES = 1 << 28  # of a tokenizer.json; the largest in use have a tenth of it
-_TERM_IDS = range(-(1 << 31), 1 << 32)
-_PANIC = "PanicException"  # of Rust, which is no Exception and cannot be imported
+_TERM_IDS = range(-(1 << 31), 1 << 32)  # int32 as in vectors, or what the library can be asked
+_PANIC = "PanicException"  # of Rust: it derives from BaseException, and cannot be imported
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,7 @@ class Tokenizer:
         overlap = self._checked(overlap, len(prompt))
         length = self._max_length - len(prompt)
         found: list[list[TokenizedText]] = [[] for _ in texts]
+        # The prompt is put into each window as ids: as text it would stand in the first one alone.
         for numbers, sections in _together([valid_unicode(text) for text in texts]):
             encodings = self._in_windows(sections, length, overlap)
             for number, encoding in zip(numbers, encodings, strict=True):
@@ -153,6 +154,7 @@ class Tokenizer:
             )
         spans = []
         for begin, section in _sections(text):
+            # Behind a long title little room is left: sharing most of it would hardly move on.
             (encoding,) = self._in_windows([section], length, min(overlap, room // 2))
             for part in (encoding, *encoding.overflowing):
                 marked = zip(part.offsets, part.special_tokens_mask, strict=True)
@@ -180,12 +182,17 @@ class Tokenizer:
 
     def _with_prompt(self, encoding: "Encoding", prompt: list[int]) -> TokenizedText:
         mask = encoding.special_tokens_mask
+        # Behind the special tokens that open a window, as where a prompt is a text's beginning.
         before = next((i for i, special in enumerate(mask) if not special), 0)
         ids = [*encoding.ids[:before], *prompt, *encoding.ids[before:]]
         return TokenizedText(ids, len(mask) - sum(mask), truncated=False)
 
     def _in_windows(self, texts: list[str], length: int, overlap: int) -> "list[Encoding]":
-        """Tokenize with a copy that cuts nothing, and cut what it gives: the copy never changes."""
+        """Tokenize with a copy that cuts nothing, and cut what it gives.
+
+        Truncation is a setting of the library's object, which other threads use meanwhile: it is
+        never changed after its making, here nor there.
+        """
         with self._speaking():
             if self._untruncated is None:
                 whole = _load(self._tokenizer.to_str().encode())
@@ -220,7 +227,7 @@ class Tokenizer:
 
     @contextmanager
     def _speaking(self, of: str = "fails on a text") -> Iterator[None]:
-        """Have whatever the library raises in the block name the file, its panics too."""
+        """Turn whatever the library raises, panics included, into an error that names the file."""
         try:
             yield
         except (SpladeletError, MemoryError):
@@ -245,6 +252,7 @@ class Tokenizer:
         Returns:
             What was read, and whether there is more.
         """
+        # Twice as far each time, so that all attempts together cost no more than two of the last.
         limit = self._guess
         most = max(limit, _MOST_CHARACTERS)
         head = _head(text, limit)
@@ -277,7 +285,7 @@ class Tokenizer:
         return [(text[start:end].strip().lower(), ids) for (start, end), ids in words.values()]
 
     def term(self, term_id: int) -> str:
-        """Return the vocabulary's entry; a number no entry has is shown as such."""
+        """Return the vocabulary's entry; a number that has none is shown in brackets."""
         number = as_whole(term_id, "a term id", _TERM_IDS, "a whole number of 32 bits")
         token = self._tokenizer.id_to_token(number) if number >= 0 else None
         return f"[{term_id}]" if token is None else str(token)
@@ -290,6 +298,7 @@ class Tokenizer:
                 for number, token in self._tokenizer.get_added_tokens_decoder().items()
                 if token.special
             }
+            # Models that keep its number, not its name, as Unigram does, use one of these two.
             unknown = {
                 number
                 for name in ("[UNK]", "<unk>", getattr(self._tokenizer.model, "unk_token", None))
@@ -339,7 +348,7 @@ def _head(text: str, limit: int) -> str:
     """
     if len(text) <= limit:
         return text
-    for end in range(limit, limit // 2, -1):
+    for end in range(limit, limit // 2, -1):  # not to the start: one word may be all there is
         if text[end].isspace():
             return text[:end]
     return text[:limit]
@@ -353,6 +362,7 @@ def _is_settled(text: str, head: str, encoding: "Encoding") -> bool:
     """
     if len(head) == len(text):
         return True
+    # Words are numbered from the start, so the last that was kept must come before the last one.
     kept = [word for word in encoding.word_ids if word is not None]
     beyond = [word for part in encoding.overflowing for word in part.word_ids if word is not None]
     return bool(beyond) and (not kept or kept[-1] < max(beyond))

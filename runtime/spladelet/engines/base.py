@@ -125,7 +125,7 @@ class Engine(ABC):
     @abstractmethod
     def _create(self, facts: Facts) -> None: ...
     def _complete(self) -> None:  # noqa: B027 - most need none
-        """Do what else a new collection takes; it may have been done before, or in part."""
+        """Do what else a new collection needs; it may have been done already, or in part."""
 
     @abstractmethod
     def _facts(self) -> Facts | None: ...
@@ -172,6 +172,7 @@ class Engine(ABC):
             stored = replace(facts, made=secrets.token_hex(8))
             with self._translated():
                 self._create(stored)
+        # Done for one that is there, too: a push may have ended between the two.
         with self._translated():
             self._complete()
         self._known = stored
@@ -205,6 +206,7 @@ class Engine(ABC):
             EngineUnavailableError: The engine does not answer, or has no room at the moment.
             EngineError: It refuses the batch as a whole.
         """
+        # Held back here: for one of them, some would refuse the whole batch.
         refused = {i: reason for i, record in enumerate(batch) if (reason := self._refuse(record))}
         kept = [i for i in range(len(batch)) if i not in refused]
         if not kept:
@@ -219,11 +221,11 @@ class Engine(ABC):
         """Return the k documents with the highest score; of equal scores, in the engine's order.
 
         Args:
-            query: Its vector, of which the heaviest terms are asked where the engine has a limit.
+            query: Its vector; where the engine has a limit, the heaviest terms are asked.
             k: Hits wanted, at least 1.
 
         Raises:
-            InputError: `query` is no vector of one query, or k none that can be.
+            InputError: `query` is not the vector of one query, or k no whole number above 0.
             ModelMismatchError: The collection holds another model's vectors.
             EngineMismatchError: It was not made by spladelet, or calls terms by other names.
             EngineUnavailableError: The engine does not answer.
@@ -231,6 +233,7 @@ class Engine(ABC):
         """
         k = as_count(k, "k")
         query = as_query(query)
+        # Asked once, not at every query; only this object's own `create` and `delete` change it.
         stored = self._known = self._known or self.facts()
         if stored is None:
             raise self._not_ours()
@@ -245,6 +248,7 @@ class Engine(ABC):
                 f"{query.vocab_size} terms, called by {self.names.keys}. Open it with the names it "
                 "was pushed with."
             )
+        # Refused as a whole otherwise; the lightest terms move a score the least.
         if self.max_query_terms is not None:
             query = query.prune(max_active_dims=self.max_query_terms)
         if not query.active_dims:
@@ -319,7 +323,7 @@ class Engine(ABC):
         except SpladeletError:
             raise
         except cls._client_errors() as error:
-            text = " ".join(str(error).split())[:500]
+            text = " ".join(str(error).split())[:500]  # some clients quote a page of HTML
             if _is_about_tls(error):
                 raise EngineError(
                     f"{cls.name} cannot be trusted: {text}. If its certificate is of an authority "
@@ -332,6 +336,7 @@ class Engine(ABC):
                 ) from error
             kind = EngineRequestError if cls._is_about_content(error) else EngineError
             raise kind(f"{cls.name} refuses: {text}") from error
+        # What a proxy or another program at this address answers has none of the expected fields.
         except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
             raise EngineError(
                 f"{cls.name} answered something else than expected ({type(error).__name__}: "

@@ -21,7 +21,7 @@ class Facts:
         model_name: What people call it; may be empty.
         keys: What terms are called there: "terms" or "ids".
         dots: What became of names with a dot.
-        made: A random name of this collection, which one that is deleted and made anew has not.
+        made: A random name, which tells a collection from one of its name that is made later.
     """
 
     vocab_size: int

@@ -37,7 +37,7 @@ def convert(
     Args:
         index: Documents and vectors.
         format_name: One of `format_names`.
-        path: The file, or for splade-index a new folder; what it is in must exist. ".gz" is packed.
+        path: The file, or for splade-index a new folder, in a folder that exists. ".gz" is packed.
         names: What terms are called, where the format has names; None calls them by id.
 
     Returns:
@@ -98,6 +98,7 @@ def write_topics(
 
 def _vespa(index: Index, names: TermNames) -> Iterator[bytes]:
     """Put operations: a tensor for ranking, and a weighted set for finding (`wand`)."""
+    # Vespa's `wand` takes whole numbers only, so weights are there twice.
     for document, vector in _rows(index):
         fields = {
             "id": document.id,
@@ -145,6 +146,7 @@ def seismic_mapping(documents: SparseVectors) -> dict[str, object]:
     Its default ceiling of 3.0 would cut heavier weights, so the documents' maximum is set.
     """
     largest = float(documents.weights.max(initial=0.0)) or 1.0
+    # Rounded up: what is above the ceiling by a hair is cut as well.
     parameters = {"quantization_ceiling_ingest": round(largest + 0.005, 2)}
     vector = {"type": "sparse_vector", "method": {"name": "seismic", "parameters": parameters}}
     properties = {"splade": vector, "title": {"type": "text"}, "text": {"type": "text"}}
@@ -174,7 +176,7 @@ def _copy_text(value: str) -> str:
 
 
 def _jsonl(index: Index, names: TermNames) -> Iterator[bytes]:
-    """One document a line, with exact weights: what `exchange.read_vectors` reads."""
+    """One document a line, with exact weights: what `vector_files.read_vectors` reads."""
     for document, vector in _rows(index):
         yield _line(to_record(document) | {"vector": term_keyed(vector, names)})
 
@@ -190,19 +192,19 @@ def _ciff(index: Index, names: TermNames) -> Iterator[bytes]:
     by_term = index.vectors().to_csr().tocsc()
     scale = _CIFF_MAXIMUM / float(by_term.data.max(initial=1.0))
     impacts = np.rint(by_term.data * scale).astype(np.int64)
-    present = impacts > 0
+    present = impacts > 0  # light weights round to 0, which is no posting
     lists = []
     for term_id in np.flatnonzero(np.diff(by_term.indptr)).tolist():
         name = names.name(term_id)
         span = slice(int(by_term.indptr[term_id]), int(by_term.indptr[term_id + 1]))
         if name is not None and present[span].any():
             lists.append((name, span))
-    lists.sort(key=lambda item: item[0].encode())
+    lists.sort(key=lambda item: item[0].encode())  # by bytes, as readers in other languages compare
     for (name, _), (following, _) in pairwise(lists):
         if name == following:
             raise InputError(f"two terms are named {name!r}. Call terms by id.")
     lengths = np.zeros(len(index), np.int64)
-    np.add.at(lengths, by_term.indices, impacts)
+    np.add.at(lengths, by_term.indices, impacts)  # `+=` would count a repeated document once
     total = int(impacts.sum())
     yield _delimited(
         header(
@@ -221,7 +223,7 @@ def _ciff(index: Index, names: TermNames) -> Iterator[bytes]:
     for name, span in lists:
         kept = present[span]
         numbers, counts = by_term.indices[span][kept], impacts[span][kept]
-        gaps = np.diff(numbers, prepend=0)
+        gaps = np.diff(numbers, prepend=0)  # the first is the document's own number
         message = postings_list(term=name, df=len(numbers), cf=int(counts.sum()))
         for gap, count in zip(gaps.tolist(), counts.tolist(), strict=True):
             message.postings.add(docid=gap, tf=count)

@@ -69,6 +69,7 @@ class Milvus(Engine):
         self.client.create_collection(self.collection, schema=schema, consistency_level="Strong")
 
     def _complete(self) -> None:
+        # A collection without its index, of a push that ended early, could not be loaded.
         if VECTOR not in self.client.list_indexes(self.collection):
             index = self.client.prepare_index_params()
             index.add_index(

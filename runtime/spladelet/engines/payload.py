@@ -73,12 +73,13 @@ def term_keyed(vector: SparseVector, names: TermNames) -> dict[str, float]:
     {'purr': 2.0, 'cat': 0.5}
 
     Raises:
-        InputError: Two terms have one name; or one has a dot in it, and `names` has that an error.
+        InputError: Two terms have one name; or one has a dot in it, and `names.dots` is "error".
     """
     named: dict[str, float] = {}
     for term_id, weight in vector.to_dict().items():
         name = names.name(term_id) if weight >= _LEAST else None
         if name is not None:
+            # An id in brackets may be a term of its own; one weight would overwrite the other.
             if name in named:
                 raise InputError(
                     f"two terms are named {name!r}, one of them number {term_id}. Call terms by id."

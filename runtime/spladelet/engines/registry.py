@@ -63,7 +63,7 @@ def connect(
     with kind._translated():
         try:
             return kind.connect(collection, names or TermNames(), address, ca_certs)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError) as error:  # what clients raise for an address or a file
             if isinstance(error, SpladeletError):
                 raise
             raise InputError(f"{engine} cannot be reached at {address!r}: {error}.") from error

@@ -177,7 +177,7 @@ def _damage(exact: SparseVectors, stored: SparseVectors) -> tuple[float, float]:
     kept = after.multiply(before.astype(bool)).tocsr()  # of the terms that were there before
     loss = (before - kept).tocsr()
     count = max(1, exact.weights.size)
-    total = max(float(exact.weights.sum()), 1e-9)
+    total = max(float(exact.weights.sum()), 1e-9)  # of no weights, nothing is lost
     return 1 - kept.nnz / count, float(np.abs(loss.data).sum()) / total
 
 
@@ -191,6 +191,7 @@ def _changed(
 
     ids = vectors.term_ids if term_ids is None else term_ids
     rows = np.repeat(np.arange(len(vectors)), vectors.active_dims)
+    # By row, by term, the heaviest first: of terms that meet in a row, the others follow it.
     order = np.lexsort((-weights, ids, rows))
     first = np.ones(len(order), bool)
     first[1:] = (np.diff(rows[order]) != 0) | (np.diff(ids[order]) != 0)

@@ -31,8 +31,8 @@ Result = TypeVar("Result")
 _ATTEMPTS = 8
 _FIRST_ATTEMPTS = 3  # where nothing has been sent yet, nothing is lost by giving up
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
-_BYTES_A_BATCH = 8 << 20
-_BYTES_A_TERM = 40
+_BYTES_A_BATCH = 8 << 20  # the smallest hosted engines take 10 MiB a request
+_BYTES_A_TERM = 40  # name and weight in JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def push(
     vector = first.vector
     engine_facts = _facts(engine, vector.vocab_size, vector.model, "")
     _patiently(lambda: engine.create(engine_facts), _FIRST_ATTEMPTS)
-    log = _Journal(None, "")
+    log = _Journal(None, "")  # keeps count, and no file
     with Progress(engine.name, None, show=progress) as bar:
         empty = _send(engine, _shaped(chain([first], records), texts), batch_size, log, bar)
     return _finish(engine, log, log.done, log.done, empty)
@@ -199,6 +199,7 @@ def _write(engine: Engine, records: Sequence[Record]) -> Written:
     except EngineRequestError as error:
         if len(records) == 1:
             return Written({0: str(error)})
+    # Few documents are ever refused, so halving asks less often than one by one would.
     middle = len(records) // 2
     first, second = _write(engine, records[:middle]), _write(engine, records[middle:])
     return Written(
@@ -208,7 +209,10 @@ def _write(engine: Engine, records: Sequence[Record]) -> Written:
 
 
 def _patiently(action: Callable[[], Result], attempts: int = _ATTEMPTS) -> Result:
-    """Do something, again and again while the engine is unavailable, with longer waits."""
+    """Do something, again and again while the engine is unavailable, with longer waits.
+
+    A library for retries would not make this shorter: a batch is sent again in part, too.
+    """
     waits = _waits(attempts)
     while True:
         try:

@@ -43,7 +43,7 @@ def bm25_run(
     """
     bm25s = extras.load("bm25s", "evaluate", "the baseline BM25")
     corpus = stems([document.content for document in documents])
-    if not any(corpus):
+    if not any(corpus):  # bm25s fails on a vocabulary of no words
         return {query: {} for query in queries}
     retriever = bm25s.BM25(method="lucene", k1=K1, b=B)
     retriever.index(corpus, show_progress=False)

@@ -9,7 +9,7 @@ A folder of such folders, as CQADupStack is, is one collection in parts. "demo" 
 the package; other names are `ir_datasets`' (extra `datasets`). A collection is held in memory.
 
 Judgements of documents that are not there count, as in BEIR: nothing can find them. Judged
-queries that are not there are left out. Both are said in `Collection.notes`.
+queries that are not there are left out. `Collection.notes` tells of both.
 
 Source: Thakur et al. 2021, https://arxiv.org/abs/2104.08663
 """
@@ -244,6 +244,7 @@ def _read_qrels(file: Traversable) -> dict[str, dict[str, int]]:
                 f"{where}, line {number} is {line!r:.60}; expected query id, document id and a "
                 "whole number, with tabs between."
             ) from error
+        # The same line twice does no harm; of two grades, nobody knows which one is meant.
         if qrels.setdefault(query, {}).setdefault(document, value) != value:
             raise CollectionError(
                 f"{where}, line {number} gives document {document!r} of query {query!r} grade "
@@ -255,7 +256,7 @@ def _read_qrels(file: Traversable) -> dict[str, dict[str, int]]:
 
 
 def _qrels_file(folder: Traversable, split: str) -> Traversable:
-    if split != Path(split).name:
+    if split != Path(split).name:  # "../test" would leave the folder
         raise CollectionError(f"split is {split!r}; expected a name such as test.")
     qrels = folder / "qrels"
     names = sorted(f.name for f in qrels.iterdir()) if qrels.is_dir() else []

@@ -131,8 +131,9 @@ def evaluate(
         runs: Other systems' runs, by name.
 
     Raises:
-        InputError: Two systems have one name, or one that no file can have; the baseline is none
-            of them; a measure is unknown; the collection's queries are not those it judges.
+        InputError: Two systems share a name, or one has a name that no file can have; the baseline
+            is not among them; a measure is unknown; the collection's queries are not those it
+            judges.
         RunError: A run is of other queries.
         MissingDependencyError: The extra `evaluate` is not installed.
 
@@ -140,6 +141,7 @@ def evaluate(
     """
     settings, others = settings or Settings(), dict(runs or {})
     check_experiment(collection, settings, name=name, runs=others)
+    # One document more than wanted, for a query's own may be dropped below.
     if settings.baseline == BM25 and BM25 not in others:
         bm25 = bm25_run(collection.documents, collection.queries, settings.depth + 1)
         others = {BM25: bm25, **others}
@@ -184,6 +186,7 @@ def check_experiment(
             raise InputError("there is nothing to fuse with. Give a baseline, or a run.")
         systems += [_fused(name, other) for other in systems[1:]]
     for system in systems:
+        # Each system's run may be written to a file of its name.
         if not system.isprintable() or Path(system).name != system or system in ("", ".", ".."):
             raise InputError(f"a system is named {system!r}; expected a name that a file can have.")
         if systems.count(system) > 1:
@@ -206,7 +209,7 @@ class _Facts:
 def _search(vectors: VectorCache, collection: Collection, depth: int) -> tuple[Run, _Facts]:
     encoded = vectors.encode_documents(collection.documents, collection.label)
     asked = vectors.encode_queries(list(collection.queries.values()))
-    # Their texts are not needed here, so only names go into the index.
+    # Hits are wanted by id alone, so documents go into the index without their texts.
     index = Index.build(encoded, [Document(document.id, "") for document in collection.documents])
     hits = index.search_many(asked, depth)
     run = {

@@ -44,7 +44,7 @@ def weighted_fusion(
 ) -> dict[str, dict[str, float]]:
     """Score a document by the weighted sum of its scores, each run scaled to 0..1 a query.
 
-    The best document of a query has 1 and the last one found has 0, as one that was not found.
+    The best document of a query gets 1, and the last one found gets 0, like any that was not found.
 
     >>> weighted_fusion([{"q": {"a": 9.0, "b": 1.0}}, {"q": {"b": 0.2}}], weights=[0.75, 0.25])
     {'q': {'a': 0.75, 'b': 0.25}}
@@ -64,7 +64,7 @@ def weighted_fusion(
 def _min_max(found: dict[str, float]) -> dict[str, float]:
     low, high = min(found.values(), default=0.0), max(found.values(), default=0.0)
     if high == low:
-        return dict.fromkeys(found, 1.0)
+        return dict.fromkeys(found, 1.0)  # all are the best; 0 would be as good as not found
     # Halved before the difference is taken, which might be too large for a float.
     width = high / 2 - low / 2
     return {document: (score / 2 - low / 2) / width for document, score in found.items()}

@@ -150,9 +150,8 @@ def compare(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Compariso
     from scipy.stats import ttest_rel
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # equal differences: the interval has no width, and is right
+        # Of equal differences: the interval has no width then, and is right.
+        warnings.simplefilter("ignore")
         test = ttest_rel(left, right)
         interval = test.confidence_interval(0.95)
     low, high = float(interval.low), float(interval.high)

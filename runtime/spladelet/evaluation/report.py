@@ -43,6 +43,7 @@ def write_report(
         OSError: The file cannot be written.
     """
     jinja2 = extras.load("jinja2", "evaluate", "a report")
+    # Texts of collections are others': escaped, always. An undefined name is an error of ours.
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -56,6 +57,7 @@ def write_report(
         sources={entry.system: entry.url for entry in tables.published()},
     )
     with replacing(Path(path)) as file:
+        # Half of a surrogate pair in somebody's text must not cost the whole report.
         file.write(page.encode("utf-8", "replace"))
 
 

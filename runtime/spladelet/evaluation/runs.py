@@ -23,6 +23,7 @@ def ranking(scores: Mapping[str, float]) -> list[str]:
     >>> ranking({"a": 1.0, "b": 2.0, "c": 1.0})
     ['b', 'c', 'a']
     """
+    # Not by rising id: figures must be those that everybody else's tool gives for the same run.
     return sorted(scores, key=lambda document: (scores[document], document), reverse=True)
 
 
@@ -79,7 +80,7 @@ def write_run(path: str | os.PathLike[str], run: Run, name: str) -> None:
     with replacing(Path(path)) as file:
         for query, found in run.items():
             for rank, document in enumerate(ranking(found), start=1):
-                score = float(found[document])
+                score = float(found[document])  # numpy's own would be written with its type
                 if not math.isfinite(score):
                     raise RunError(
                         f"document {document!r} of query {query!r} has score {score}, which run "

@@ -70,7 +70,7 @@ def published_for(collection: str, measure: str, split: str = "test") -> dict[st
 
 
 def published_means(outcomes: Sequence[Outcome], measure: str) -> dict[str, float]:
-    """Return system to published mean over BEIR's 13 public sets, if these are those.
+    """Return system to published mean over BEIR's 13 public sets, if the outcomes are of those.
 
     A mean that no source states is taken of the 13 figures.
     """
@@ -106,6 +106,7 @@ def averages(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
     """
     if not outcomes:
         return {}
+    # A slash, which no name of a whole has, keeps a collection from being taken for its parts.
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         collection = outcome.collection

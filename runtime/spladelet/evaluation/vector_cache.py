@@ -44,7 +44,7 @@ class VectorCache:
         min_weight: Likewise.
 
     Raises:
-        InputError: `folder` can be none, or a limit makes no sense.
+        InputError: `folder` is no path, or a limit makes no sense.
     """
 
     def __init__(
@@ -122,6 +122,7 @@ def _read(file: Path, texts: int, encoder: Encoder) -> SparseVectors | None:
         content = BytesIO(read_file(file, _MOST_BYTES))
         with np.load(content, allow_pickle=False) as arrays:
             offsets, ids, weights, truncated = (arrays[name] for name in _FIELDS)
+        # Compiled code would trust these numbers, so a file that others wrote is not.
         sound = (
             (offsets.dtype, ids.dtype, weights.dtype) == (np.int64, np.int32, np.float32)
             and offsets.shape == (texts + 1,)
@@ -132,7 +133,7 @@ def _read(file: Path, texts: int, encoder: Encoder) -> SparseVectors | None:
             and (np.isfinite(weights) & (weights > 0)).all()
             and ((truncated >= 0) & (truncated < texts)).all()
         )
-    except Exception:  # noqa: BLE001  numpy and zipfile raise of all kinds for what is damaged
+    except Exception:  # noqa: BLE001  numpy and zipfile raise errors of many kinds for damage
         return None
     if not sound:
         return None

@@ -23,11 +23,11 @@ _OPERATORS = ("eq", "ne", "in", "not_in", *_RANGE_OPERATORS, "exists")
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """That a document has a key in one of several ranges, or that it has none.
+    """That a document has a key in one of several ranges, or in none of them.
 
     Attributes:
         ranges: First key and end of each.
-        negated: Whether it must have none.
+        negated: Whether it must be in none.
     """
 
     ranges: tuple[tuple[bytes, bytes], ...]
@@ -114,7 +114,9 @@ def _conditions(field: str, wanted: object) -> Iterable[Condition]:
             yield _any_of(field, operand, negated=name == "not_in")
         elif name == "exists":
             if not isinstance(operand, bool):
-                raise InputError(f"exists of field {field!r} is {operand!r}; expected true, false.")
+                raise InputError(
+                    f"exists of field {field!r} is {operand!r}; expected true or false."
+                )
             yield Condition((field_range(field),), negated=not operand)
         elif name not in _RANGE_OPERATORS:
             raise InputError(
@@ -130,13 +132,17 @@ def _any_of(field: str, values: object, *, negated: bool = False) -> Condition:
     if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
         raise InputError(f"field {field!r} is to be in {values!r:.40}; expected a list of values.")
     keys = [_key(field, value) for value in values]
-    # No other key is between a key and itself with a NUL after it.
+    # Nothing sorts between a key and the same key with a NUL after it: the range is that key.
     return Condition(tuple((key, key + b"\0") for key in keys), negated)
 
 
 def _range(field: str, bounds: Mapping[str, object]) -> Condition:
-    """Make one range of all bounds, so that one and the same value is within them."""
+    """Make one range of all bounds.
+
+    Two conditions would not do: of a list of values, one could be above and another one below.
+    """
     keys = {name: _key(field, bound) for name, bound in bounds.items()}
+    # The ends are the type's own: truths sort below numbers, and {"lt": 5} must not find them.
     ranges = {type_range(field, key) for key in keys.values()}
     if len(ranges) > 1:
         raise InputError(
@@ -144,10 +150,11 @@ def _range(field: str, bounds: Mapping[str, object]) -> Condition:
             "or texts."
         )
     ((first, end),) = ranges
+    # A NUL after a key steps just past it, which tells "gt" from "gte" and "lte" from "lt".
     firsts = [keys[name] + after for name, after in (("gte", b""), ("gt", b"\0")) if name in keys]
     ends = [keys[name] + after for name, after in (("lt", b""), ("lte", b"\0")) if name in keys]
     first, end = max([first, *firsts]), min([end, *ends])
-    return Condition(((first, max(first, end)),))
+    return Condition(((first, max(first, end)),))  # bounds that exclude each other: empty
 
 
 def _key(field: str, value: object) -> bytes:

@@ -24,6 +24,7 @@ from spladelet.index.scoring import Postings
 def sums(parts: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.uint32]:
     """Return the CRC-32 of each part of a flat array, uint32[len(offsets) - 1]."""
     view = np.ascontiguousarray(parts).data
+    # No loop in Python: there are as many parts as documents, or terms.
     spans = map(slice, offsets[:-1].tolist(), offsets[1:].tolist())
     return np.fromiter(map(zlib.crc32, map(view.__getitem__, spans)), np.uint32, len(offsets) - 1)
 
@@ -55,6 +56,7 @@ class Checks:
         self._numbers = numbers
         self._impacts = impacts
         self._documents = documents
+        # Threads share these without a lock: whoever checks a list twice finds the same.
         self._sound_lists = np.zeros(len(numbers), bool)
         self._sound_files: set[str] = set()
 
@@ -67,6 +69,8 @@ class Checks:
         for place in places[~self._sound_lists[places]].tolist():
             span = slice(int(postings.offsets[place]), int(postings.offsets[place + 1]))
             numbers, impacts = postings.numbers[span], postings.impacts[span]
+            # Whatever the sum says: a forger makes that, too. The kernel writes wherever a number
+            # points, and numpy's way counts a number once that comes twice.
             ascending = not len(numbers) or (
                 0 <= numbers[0]
                 and numbers[-1] < postings.documents
@@ -89,6 +93,7 @@ class Checks:
         """
         self.files("numbers.npy", "impacts.npy")
         numbers, impacts = postings.numbers, postings.impacts
+        # One comparison of neighbours for all lists, then what stands at their borders is excused.
         rises = np.ones(len(numbers) + 1, bool)
         rises[1:-1] = numbers[1:] > numbers[:-1]
         rises[postings.offsets] = True  # from one list to the next they may fall
@@ -107,7 +112,8 @@ class Checks:
             IndexFormatError: It is not what was written.
         """
         if zlib.crc32(line) != self._documents[number]:
-            self.files("document_offsets.npy", "documents_crc.npy")  # perhaps it is one of these
+            # Wrong offsets or a wrong sum look the same: where they are damaged, they are named.
+            self.files("document_offsets.npy", "documents_crc.npy")
             raise self._damage("documents.jsonl", f"document {number}")
 
     def files(self, *names: str) -> None:

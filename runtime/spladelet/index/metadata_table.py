@@ -39,6 +39,7 @@ class MetadataTable:
         for number, fields in enumerate(metadata):
             if not fields:
                 continue
+            # A set, because a document may give a value twice, and a list has its number once.
             for key in {key for name, value in fields.items() for key in keys_of(name, value)}:
                 lists[key].append(number)
         keys = sorted(lists)
@@ -58,11 +59,14 @@ class MetadataTable:
         """Return the fields' names, ascending."""
         place = 0
         while place < len(self.key_offsets) - 1:
+            # A name ends at the first NUL, which none has in it; whatever begins with the name
+            # and NUL sorts before the name and 1.
             name, _, _ = self._key(place).partition(b"\0")
             yield name.decode("utf-8", "surrogatepass")
             place = self._place(name + b"\1")
 
     def _place(self, key: bytes) -> int:
+        # Of keys on a disk, this reads as many as halvings take.
         return bisect_left(range(len(self.key_offsets) - 1), key, key=self._key)
 
     def _key(self, place: int) -> bytes:

@@ -66,6 +66,8 @@ class Postings:
         """
         if not len(self.terms):
             return np.empty(0, np.int64), weights[:0]
+        # Without the last term, so that a place is always one in the table: a query's term that is
+        # missing, or beyond all of them, then fails the comparison.
         places = np.searchsorted(self.terms[:-1], term_ids[::-1])
         inside = self.terms[places] == term_ids[::-1]
         return places[inside], weights[::-1][inside]
@@ -76,15 +78,18 @@ class Postings:
 
 
 class _Workspace(threading.local):
-    """Memory that a thread uses again and again: fresh one costs more than many a sum."""
+    """Memory that a thread uses for one query after another.
+
+    Fresh memory is mapped page by page at its first use, which costs more than many a sum.
+    """
 
     def __init__(self) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
 
     def array(self, name: str, size: int, dtype: "np.typing.DTypeLike") -> NDArray[Any]:
-        """Return an array that holds anything."""
+        """Return an array with whatever the last query left in it."""
         found = self._arrays.get(name)
-        if found is None or len(found) < size:
+        if found is None or len(found) < size:  # with room, or slowly growing sizes never settle
             found = self._arrays[name] = np.empty(size + size // 2, dtype)
         return found[:size]
 
@@ -114,8 +119,10 @@ def score(
         The scores, in an array that the thread's next call overwrites.
     """
     scores = _workspace.zeros(postings.documents)
+    # One factor a list: every way of summing then rounds the same two products in the same order.
     factors = weights * postings.scales[places]
     starts, ends = postings.offsets[places], postings.offsets[places + 1]
+    # Where something else has loaded scipy, it costs nothing more.
     few = postings.documents < FEW and "scipy.sparse" not in sys.modules
     kernels = None if few or postings.offsets[-1] > _LARGEST else _compiled_kernels()
     if kernels is not None:
@@ -124,6 +131,7 @@ def score(
     spans = zip(starts.tolist(), ends.tolist(), factors, strict=True)
     for start, end, factor in spans:  # about three times slower
         impacts = postings.impacts[start:end].astype(np.float32, copy=False)
+        # A list has each document once; of repeated numbers numpy would add the last one only.
         scores[postings.numbers[start:end]] += impacts * factor
     return scores
 
@@ -150,11 +158,13 @@ def score_among(
     starts, ends = postings.offsets[places].tolist(), postings.offsets[places + 1].tolist()
     for start, end, factor in zip(starts, ends, factors, strict=True):
         numbers, impacts = postings.numbers[start:end], postings.impacts[start:end]
+        # The shorter of the two is looked up in the longer; what lies beyond its end is compared
+        # with its last number, and is another.
         if len(documents) <= len(numbers):
             near = np.searchsorted(numbers, documents)
             np.minimum(near, len(numbers) - 1, out=near)
             found = impacts[near].astype(np.float32)
-            found *= numbers[near] == documents
+            found *= numbers[near] == documents  # else 0, which changes no bit of a sum
             scores += found * factor
         else:
             near = np.searchsorted(documents, numbers)
@@ -173,6 +183,7 @@ def top_k(scores: NDArray[np.float32], k: int, above: float = 0.0) -> NDArray[np
     >>> top_k(np.array([0.0, 2.0, 3.0, 2.0], np.float32), k=2).tolist()
     [2, 1]
     """
+    # "Above 0" is "at least the smallest": one comparison, and one threshold that only rises.
     least = _next(above) if above else _SMALLEST
     whole = len(scores) // _CHUNK
     chunks = scores[: whole * _CHUNK].reshape(whole, _CHUNK)
@@ -181,13 +192,14 @@ def top_k(scores: NDArray[np.float32], k: int, above: float = 0.0) -> NDArray[np
         least = max(least, float(np.sort(maxima)[whole - k]))
     reaching = np.flatnonzero(maxima >= least)
     if len(reaching) > _MANY_CHUNKS * whole:
-        candidates = np.flatnonzero(scores >= least)
+        candidates = np.flatnonzero(scores >= least)  # one pass costs less than many copies
     else:
         inside = np.flatnonzero(chunks[reaching].ravel() >= least)
         inside = reaching[inside // _CHUNK] * _CHUNK + inside % _CHUNK
         behind = np.flatnonzero(scores[whole * _CHUNK :] >= least) + whole * _CHUNK
         candidates = np.concatenate([inside, behind])
     if len(candidates) > k:
+        # Sorting is for few; all that equal the k-th stay, so that ties go by number below.
         found = scores[candidates]
         threshold = np.partition(found, len(found) - k)[len(found) - k]
         candidates = candidates[found >= threshold]
@@ -206,7 +218,7 @@ def _next(number: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Kernels:
-    """scipy's compiled loops, private to it, that sum posting lists in one call or two.
+    """scipy's compiled loops, private to scipy, that sum posting lists in one call or two.
 
     Attributes:
         gather: Copies some rows of a CSR matrix, here posting lists, one after another.
@@ -233,13 +245,14 @@ class _Kernels:
         """
         if not len(factors):
             return
-        # A matrix whose every other column, or row, is a list; as these fall, what is between two
-        # of them ends before it begins, and is empty.
+        # Starts and ends in turn are the offsets of a matrix, without copying a list: every other
+        # column is a list, and the columns between are what lies between two lists. As the places
+        # fall, each of those ends before it begins, and the loops take it for an empty one.
         offsets = np.stack(spans, axis=1).astype(np.int32).ravel()
         numbers, weights = postings.numbers, postings.impacts
         if weights.dtype == np.float32:
-            factors = np.repeat(factors, 2)
-        else:
+            factors = np.repeat(factors, 2)  # one for the columns between, too
+        else:  # the loops take float32 only: these lists are widened, not all postings
             numbers, weights = self._gather(postings, offsets)
             offsets = np.zeros(len(factors) + 1, np.int32)
             np.cumsum(spans[1] - spans[0], out=offsets[1:])
@@ -252,7 +265,7 @@ class _Kernels:
         rows = np.arange(0, len(offsets), 2, dtype=np.int32)
         total = int((offsets[1::2] - offsets[::2]).sum())
         impacts = postings.impacts
-        if impacts.dtype == np.float16:  # which scipy has not
+        if impacts.dtype == np.float16:  # unknown to scipy, but a copy of bits is one
             impacts = impacts.view(np.uint16)
         numbers = _workspace.array("numbers", total, np.int32)
         gathered = _workspace.array(impacts.dtype.name, total, impacts.dtype)
@@ -266,10 +279,12 @@ class _Kernels:
 def _compiled_kernels() -> _Kernels | None:
     """Return scipy's loops, or None where there are none or they have changed.
 
-    They are tried on a small case first, which also refuses a product that rounds once for
-    multiplying and adding, for its scores would not be the same as numpy's.
+    A small case is tried first. It also refuses loops that multiply and add with one rounding
+    instead of two, because their scores would differ from numpy's.
     """
-    weight, factor = np.float32(1 + 2.0**-10), np.float32(1 + 2.0**-14)  # the product is rounded
+    # The product needs one bit more than float32 has: rounded, it and its negative add up to 0; in
+    # one rounding 2**-24 is left. float16 holds the first number, too.
+    weight, factor = np.float32(1 + 2.0**-10), np.float32(1 + 2.0**-14)
     impacts = np.array([weight, 5, 3, 2], np.float32)
     spans = (np.array([3, 0]), np.array([4, 1]))  # the last list and the first
     tried = []

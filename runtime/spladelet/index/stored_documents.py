@@ -13,7 +13,7 @@ from spladelet.errors import IndexFormatError
 
 StoredLine = NewType("StoredLine", str)
 
-_START = '{"id": "'
+_START = '{"id": "'  # of every line that `to_line` wrote
 # Takes a third of the time of json.loads, which looks for an encoding and for what follows.
 _parse = json.JSONDecoder().raw_decode
 
@@ -89,6 +89,8 @@ def id_of(source: Document | StoredLine) -> str:
         IndexFormatError: The line has none.
     """
     if isinstance(source, str) and source.startswith(_START):
+        # Results of a thousand hits need their ids, and few of their texts: json's own scanner of
+        # strings stops where the id ends.
         try:
             return str(scanstring(source, len(_START))[0])
         except ValueError as error:

@@ -213,7 +213,7 @@ def test_nothing_is_allowed_by_no_ids_and_no_alternatives():
         ({"year": {"in": "2020"}}, "expected a list of values"),
         ({"year": {"in": 2020}}, "expected a list of values"),
         ({"year": {"eq": [1]}}, "type list"),
-        ({"year": {"exists": 1}}, "expected true, false"),
+        ({"year": {"exists": 1}}, "expected true or false"),
         ({"year": math.nan}, "expected a finite one"),
         ({"year": {"lt": math.inf}}, "expected a finite one"),
         ({"a\0": 1}, "NUL"),
