@@ -73,6 +73,17 @@ def digest_of(file: BinaryIO, size: int) -> str:
     return digest.hexdigest()
 
 
+def as_path(value: object, what: str) -> Path:
+    """Return what a caller gives as a path.
+
+    Raises:
+        InputError: It is none.
+    """
+    if isinstance(value, (str, os.PathLike)) and isinstance(os.fspath(value), str):
+        return Path(value)
+    raise InputError(f"{what} is {value!r:.60} ({type(value).__name__}); expected a path.")
+
+
 def open_regular(path: str | os.PathLike[str], *, folder: int | None = None) -> BufferedReader:
     """Open a regular file for reading, and nothing else.
 

@@ -84,6 +84,14 @@ def check_offsets(
     _check_numbers(numbers, below, what)
 
 
+def check_diagonals(offsets: NDArray[Any], shape: NDArray[Any], what: str) -> None:
+    """Raise VectorError unless diagonals lie within a shape, [rows, columns]."""
+    rows, columns = shape.tolist()
+    for offset in offsets.ravel().tolist():
+        if not -rows < offset < columns:
+            raise VectorError(f"{what} has a diagonal {offset} off the main one. It is damaged.")
+
+
 def _check_numbers(numbers: NDArray[Any], below: int, what: str) -> None:
     if len(numbers) and not 0 <= numbers.min() <= numbers.max() < below:
         raise VectorError(
@@ -114,6 +122,8 @@ def _check_structure(matrix: Any) -> None:  # noqa: ANN401
             if numbers.shape != matrix.data.shape:
                 raise VectorError(f"{what} has other numbers than weights. It is damaged.")
             _check_numbers(numbers, below, what)
+    elif matrix.format == "dia":
+        check_diagonals(matrix.offsets, np.array([rows, columns]), what)
     elif matrix.format == "lil":
         lengths = [(len(ids), len(weights)) for ids, weights in zip(*_lists(matrix), strict=True)]
         if len(lengths) != rows or any(ids != weights for ids, weights in lengths):

@@ -6,6 +6,7 @@ values is a range of keys. Does not know where keys are kept, nor what a search 
 """
 
 import json
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from spladelet.errors import InputError
-from spladelet.text import shown
+from spladelet.text import is_missing, shown
 
 # What follows a field's name in a key: bool below number below text.
 _BOOL, _NUMBER, _TEXT = b"\0b", b"\0n", b"\0s"
@@ -63,6 +64,8 @@ def plain_metadata(metadata: object, identity: str) -> Mapping[str, Any]:
             f"document {identity!r:.80} has metadata {shown(metadata)}; expected a mapping from "
             "names to values."
         )
+    if all(_is_plain(name, value) for name, value in metadata.items()):
+        return metadata
     try:
         plain = {name: _plain(value) for name, value in metadata.items()}
         for name, value in plain.items():
@@ -79,13 +82,26 @@ def plain_metadata(metadata: object, identity: str) -> Mapping[str, Any]:
     return plain
 
 
+def _is_plain(name: object, value: object) -> bool:
+    """Say whether a field needs no further look, which most do not, and looking takes a while."""
+    if type(name) is not str or "\0" in name:
+        return False
+    if type(value) is int:
+        return -_SIGN <= value < _SIGN
+    if type(value) is float:
+        return math.isfinite(value)
+    return value is None or type(value) in (str, bool)
+
+
 def _plain(value: object) -> object:
+    if is_missing(value):  # as tables mark an empty cell
+        return None
     if isinstance(value, np.datetime64):  # which `item` might make a number of nanoseconds
         return value
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value]
+        return _plain(value.item()) if value.ndim == 0 else [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

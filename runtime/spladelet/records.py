@@ -14,7 +14,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, TypeAlias
 
 from spladelet.errors import InputError, RecordError
@@ -35,7 +35,7 @@ _DELIMITERS = "\t,;"
 _MSMARCO = {2: ("id", "text"), 4: ("id", "url", "title", "body")}
 _NUMBERED = re.compile(r"\d+\t[^\t]+")  # MS MARCO's lines where no suffix tells
 # A text may begin with "[", too, but hardly goes on as an array of objects or texts does.
-_ARRAY_START = re.compile(r"\[\s*([{\]]|$)")
+_ARRAY_START = re.compile(r"\[\s*(\{|\]?$)")
 
 
 def read_records(source: Source) -> Iterator[tuple[str, int, Record]]:
@@ -71,9 +71,13 @@ def _layout(first: str, line: str, name: str, lines: Lines) -> Iterator[tuple[st
     delimiter = _delimiter(line)
     if suffix == ".csv" or delimiter in (",", ";"):
         return _csv(lines, name, delimiter or ",")
-    if suffix == ".tsv" or delimiter == "\t" or _NUMBERED.fullmatch(line):
+    if suffix == ".tsv" or delimiter == "\t":
         return _tsv(lines, name)
-    return _texts(lines)
+    if not suffix and _NUMBERED.fullmatch(line):
+        head = list(islice(lines, 2))  # one line alone may be a text that begins with a year
+        is_numbered = all(_NUMBERED.fullmatch(line.rstrip("\r\n")) for _, line in head)
+        return (_tsv if is_numbered else _plain)(chain(head, lines), name)
+    return _plain(lines, name)
 
 
 def json_object(line: str, number: int, name: str) -> dict[str, Any]:
@@ -94,7 +98,8 @@ def json_object(line: str, number: int, name: str) -> dict[str, Any]:
     return record
 
 
-def _texts(lines: Lines) -> Iterator[tuple[str, int, Record]]:
+def _plain(lines: Lines, name: str) -> Iterator[tuple[str, int, Record]]:
+    del name  # a text is never wrong
     for number, raw in lines:
         line = raw.lstrip("\ufeff").strip()
         if line:

@@ -180,7 +180,9 @@ def _unpacked(file: "io.BufferedReader[Any]", name: str) -> IO[bytes]:
             head = file.peek(_PEEKED)[:_PEEKED]
             break
     for magic, kind, remedy in _NO_TEXT:
-        if head.startswith(magic):
+        # Three letters may begin a text, but no control character follows them there.
+        begins_text = magic.isalpha() and not any(byte < ord("\t") for byte in head[len(magic) :])
+        if head.startswith(magic) and not begins_text:
             raise InputError(f"{name} is {kind}, not UTF-8 text: {remedy}.")
     if len(head) > 3 and not (any(head[::2]) and any(head[1::2])):  # every other byte is NUL
         raise InputError(

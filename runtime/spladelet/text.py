@@ -44,7 +44,7 @@ def as_text(value: object, where: str) -> str:
         return value
     if isinstance(value, str):
         return str.__str__(value)  # the plain str of a subclass, such as numpy's
-    if _is_missing(value):
+    if is_missing(value):
         return ""
     raise InputError(f"{where} is {shown(value)} ({type(value).__name__}); expected a str.")
 
@@ -106,7 +106,8 @@ def check_portable_id(identity: str) -> str:
     return identity
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Say whether a value is how a table marks an empty cell: None, NaN, pandas' NA or NaT."""
     if value is None:
         return True
     if isinstance(value, (float, np.floating)):

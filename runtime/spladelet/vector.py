@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from spladelet.errors import InputError, ModelMismatchError, VectorError
 from spladelet.parameters import as_count
 from spladelet.pruning import Pruning, Row
+from spladelet.text import shown
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -159,7 +160,7 @@ class SparseVectors(Sequence[SparseVector]):
         Raises:
             ModelMismatchError: A row is of another model or vocabulary.
         """
-        rows, vocab_size = list(rows), _vocab_size(vocab_size)
+        rows, vocab_size = _checked_rows(rows), _vocab_size(vocab_size)
         model = model or next((row.model for row in rows if row.model), None)
         for number, row in enumerate(rows):
             if row.vocab_size != vocab_size or (row.model and model and row.model != model):
@@ -323,6 +324,13 @@ def _restore(made: SparseVector | SparseVectors, state: Sequence[Any]) -> None:
         object.__setattr__(made, item.name, value)
 
 
+def _checked_rows(given: object) -> list[SparseVector]:
+    rows = list(given) if isinstance(given, Iterable) else None
+    if rows is None or not all(isinstance(row, SparseVector) for row in rows):
+        raise VectorError(f"rows is {shown(given)}; expected several SparseVector.")
+    return rows
+
+
 def _vocab_size(given: int) -> int:
     if type(given) is int and given >= 0:
         return given
@@ -368,7 +376,10 @@ def _clean_row(
 def _whole_numbers(ids: NDArray[Any]) -> NDArray[np.int64]:
     if ids.size and ids.dtype.kind not in "biuO":
         raise TypeError(f"term ids of type {ids.dtype}, expected whole numbers")
-    return ids.astype(np.int64)
+    whole = ids.astype(np.int64)
+    if ids.dtype.kind == "O" and (whole != ids).any():
+        raise TypeError("term ids with fractions, expected whole numbers")
+    return whole
 
 
 def _ascends(ids: NDArray[np.int64]) -> bool:

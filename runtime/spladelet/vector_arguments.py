@@ -94,6 +94,7 @@ def _no_vectors(given: object, expected: str) -> str:
         remedy = "make them of a dense matrix, texts x terms, with SparseVectors.from_csr"
     elif isinstance(given, (list, tuple)):
         if given and all(isinstance(item, SparseVector) for item in given):
-            return f"got {len(given)} vectors where one is expected; use search_many."
+            call = "give the vector itself" if len(given) == 1 else "use search_many"
+            return f"got {len(given)} vectors where one is expected; {call}."
         remedy = "make one of term ids and weights with SparseVector"
     return f"got {what} where {expected} expected; {remedy}."

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from spladelet.documents import Document, to_document, to_line
 from spladelet.errors import InputError, RecordError, VectorError
 from spladelet.files import replacing, replacing_folder
+from spladelet.matrices import check_diagonals
 from spladelet.records import TEXTS, json_object
 from spladelet.sources import MAX_LINE, open_file, read_lines, translated
 from spladelet.text import check_portable_id
@@ -235,6 +236,8 @@ def _matrix(arrays: Mapping[str, NDArray[Any]], path: Path) -> "csr_array":
     coordinates = name == "coo" and "coords" in arrays
     places = list(arrays["coords"]) if coordinates else [arrays[key] for key in _PLACES[name]]
     _check_whole([*places, arrays["shape"]], path)
+    if name == "dia":  # scipy makes 32 bits of them first
+        check_diagonals(places[0], arrays["shape"], f"the matrix in {path}")
     parts = (arrays["data"], tuple(places)) if name == "coo" else (arrays["data"], *places)
     return getattr(sparse, f"{name}_array")(parts, shape=tuple(arrays["shape"].tolist()))
 

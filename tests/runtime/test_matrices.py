@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spladelet import SparseVectors
-from spladelet.errors import VectorError
+from spladelet import SparseVectors, read_vectors
+from spladelet.errors import InputError, VectorError
 from spladelet.matrices import sound_csr
 
 sparse = pytest.importorskip("scipy.sparse")
@@ -105,3 +105,13 @@ def test_coordinates_and_lists_beyond_the_shape_are_refused():
 def test_what_is_no_matrix_is_refused(given):
     with pytest.raises(VectorError):
         sound_csr(given)
+
+
+@pytest.mark.parametrize("offset", [2**40, -(2**63), 2**32 + 1, 3, -2])
+def test_a_diagonal_outside_of_the_shape_is_damage(tmp_path, offset):
+    file = tmp_path / "m.npz"
+    parts = {"format": b"dia", "shape": [2, 3], "data": np.ones((1, 3)), "offsets": [offset]}
+    np.savez(file, **{name: np.array(value) for name, value in parts.items()})
+
+    with pytest.raises(InputError, match="off the main one"):
+        list(read_vectors(file, 3))

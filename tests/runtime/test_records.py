@@ -174,3 +174,34 @@ def test_plain_text_may_have_tabs_and_commas():
     for content in ("cats\tpurr\nsnow", "text, and more\nsnow", "1 cats\n2 snow", "12\t\t3"):
         expected = [Document(str(n), line) for n, line in enumerate(content.split("\n"), start=1)]
         assert stream(content) == expected
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["ORCA whales hunt in packs", "and so on"],
+        ["[ ] feed the cat", "[x] sleep"],
+        ["[]no array", "text"],
+        ["2024\tA year of cats", "and of dogs"],
+        ["2024\tA year of cats"],
+    ],
+)
+def test_plain_text_that_begins_as_something_else_does_is_plain_text(tmp_path, lines):
+    (tmp_path / "notes.txt").write_text("\n".join(lines))
+
+    found = list(read_documents(tmp_path / "notes.txt"))
+    assert [document.text for document in found] == lines
+
+
+def test_an_orc_file_is_still_named(tmp_path):
+    (tmp_path / "table").write_bytes(b"ORC\x08\x03\x10\x00" * 20)
+
+    with pytest.raises(InputError, match="is an ORC file"):
+        list(read_documents(tmp_path / "table"))
+
+
+@pytest.mark.parametrize(("second", "ids"), [("8\tdogs", ["7", "8"]), ("only words", ["1", "2"])])
+def test_numbered_lines_without_a_name_are_so_if_the_second_is_too(second, ids):
+    lines = io.StringIO(f"7\tcats\n{second}\n")
+
+    assert [document.id for document in read_documents(lines)] == ids

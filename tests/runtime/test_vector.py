@@ -346,3 +346,14 @@ def test_a_vocabulary_has_a_whole_number_of_terms(size):
 def test_limits_are_numbers(limits):
     with pytest.raises(InputError, match=f"{next(iter(limits))} is"):
         vector({1: 1.0}).prune(**limits)
+
+
+@pytest.mark.parametrize("rows", [["x"], None, 7, [SparseVectors.from_rows([], 2)]])
+def test_rows_that_are_no_vectors_are_refused(rows):
+    with pytest.raises(VectorError, match="expected several SparseVector"):
+        SparseVectors.from_rows(rows, 2)
+
+
+def test_a_fraction_among_objects_is_no_term_id():
+    with pytest.raises(VectorError, match="with fractions"):
+        SparseVector(np.array([1.7], object), [1.0], 5)

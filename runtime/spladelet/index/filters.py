@@ -105,7 +105,8 @@ def _conditions(field: str, wanted: object) -> Iterable[Condition]:
     if not isinstance(field, str):
         raise InputError(f"where has the field {field!r:.40}; expected a name.")
     if not isinstance(wanted, Mapping):
-        yield _any_of(field, wanted if isinstance(wanted, (list, tuple)) else [wanted])
+        given = wanted.tolist() if isinstance(wanted, np.ndarray) else wanted
+        yield _any_of(field, given if isinstance(given, (list, tuple)) else [given])
         return
     for name, operand in wanted.items():
         if name in ("eq", "ne"):

@@ -1,6 +1,6 @@
 """What is in an index: the manifest of a generation, and the segments it names.
 
-Does not open what it names: see `store`.
+Does not open what it names: see `segment_files`.
 """
 
 import hashlib

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from spladelet.documents import Document, as_documents, check_ids
 from spladelet.errors import InputError, ModelMismatchError
+from spladelet.files import as_path
 from spladelet.index import segment_files
 from spladelet.index.build import build_segment, join_rows
 from spladelet.index.filters import Filter, Where
@@ -27,8 +28,8 @@ from spladelet.index.generations import claim
 from spladelet.index.hits import Hit
 from spladelet.index.segment import Segment
 from spladelet.index.view import View
-from spladelet.parameters import as_count
-from spladelet.text import as_id
+from spladelet.parameters import as_count, as_real
+from spladelet.text import as_id, shown
 from spladelet.vector import SparseVector, SparseVectors, check_same_model
 from spladelet.vector_arguments import as_query, as_vectors
 
@@ -123,7 +124,7 @@ class Index:
             IndexFormatError: It is of an unknown version, truncated or damaged.
             IndexReadError: The system does not let it be read.
         """
-        folder = Path(path)
+        folder = as_path(path, "the index")
         opened = segment_files.read_index(folder)
         index = cls(opened.segments, opened.manifest)
         # As absolute: `refresh` may be called from elsewhere.
@@ -162,7 +163,7 @@ class Index:
             IndexWriteError: The folder holds something else, or writing failed.
         """
         state = self._state
-        with claim(Path(path)) as folder:
+        with claim(as_path(path, "the index")) as folder:
             entries: list[SegmentEntry] = []
             try:
                 for segment in state.view.segments:
@@ -411,6 +412,8 @@ def _several(queries: object) -> Iterable[object]:
 
 
 def _check_score(value: object) -> float:
-    if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
-        raise InputError(f"min_score is {value!r:.40}; expected a finite number, 0 or above.")
-    return float(value)
+    expected = "a finite number, 0 or above"
+    score = as_real(value, "min_score", expected)
+    if not 0 <= score < np.inf:
+        raise InputError(f"min_score is {shown(value)}; expected {expected}.")
+    return score

@@ -3,7 +3,7 @@
 So many that lists are long enough to be read at full speed, and few enough that one is made or
 merged in about a gigabyte of memory, however large the index. Weights are kept as impacts of 4, 2
 or 1 bytes, with a scale for each term; what that loses is measured when the segment is made, and
-kept beside each term. Does not know files: see `store`.
+kept beside each term. Does not know files: see `segment_files`.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class Checks(Protocol):
 
 
 class Documents(Protocol):
-    """Documents by number, in memory or on disk: see `lines`."""
+    """Documents by number, in memory or on disk: see `stored_documents`."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, number: int, /) -> Document: ...

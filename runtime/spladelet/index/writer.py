@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from spladelet.documents import PARENT, Document, as_documents, check_id_list, check_ids, passage_id
 from spladelet.errors import DuplicateIdError, IndexWriteError, InputError
+from spladelet.files import as_path
 from spladelet.index import segment_files
 from spladelet.index.build import build_segment, merge_segments
 from spladelet.index.filters import Filter, Where
@@ -242,7 +242,7 @@ class IndexWriter:
         self._pending = _Pending()
         self._changed = self._closed = False
         self._resources = ExitStack()
-        self._folder = self._resources.enter_context(claim(Path(path).absolute()))
+        self._folder = self._resources.enter_context(claim(as_path(path, "the index").absolute()))
 
     def _open(self, weight_type: str | None) -> None:
         opened = segment_files.read_index(self._folder.path)

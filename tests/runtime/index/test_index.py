@@ -373,3 +373,17 @@ def test_an_index_of_another_version_of_the_model_says_what_to_do():
 
     with pytest.raises(ModelMismatchError, match=r"of the model 'toy'; .* build the index again"):
         index.search(vector({1: 1.0}, "b" * 64))
+
+
+@pytest.mark.parametrize("path", [None, b"index", 7])
+def test_what_is_no_path_is_refused(path):
+    index = Index.build(vectors([{1: 1.0}]))
+    for use in (Index.open, IndexWriter, IndexWriter.anew, index.save):
+        with pytest.raises(InputError, match="expected a path"):
+            use(path)
+
+
+@pytest.mark.parametrize("score", [10**400, np.complex64(1), True, None])
+def test_a_minimum_score_that_is_no_number_is_refused(score):
+    with pytest.raises(InputError, match="min_score is"):
+        Index.build(vectors([{1: 1.0}])).search(vector({1: 1.0}), min_score=score)
