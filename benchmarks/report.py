@@ -1,4 +1,4 @@
-"""Write the tables of the READMEs from results/*.json, between their markers.
+"""Write the tables of the pages from results/*.json, between their markers.
 
 python benchmarks/report.py            write
 python benchmarks/report.py --check    fail if a table is not what the results say
@@ -31,7 +31,7 @@ _SHORT = {
 def main() -> None:
     """Write the tables, or check them."""
     stale = []
-    for name in ("README.md", "benchmarks/README.md"):
+    for name in ("README.md", "benchmarks/README.md", "docs/index.md"):
         path = ROOT / name
         text = path.read_text()
         fresh = fill(text)
