@@ -107,7 +107,8 @@ def _tensor(folder: Path) -> Weights:
             f"{path} holds {', '.join(tensors) or 'nothing'}; expected {_TENSOR!r}, one number for "
             "each term."
         )
-    return tensors[_TENSOR].astype(np.float32)
+    weights: Weights = tensors[_TENSOR].astype(np.float32)
+    return weights
 
 
 def _clean(weights: Weights, where: Path) -> Weights:
