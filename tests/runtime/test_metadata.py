@@ -36,7 +36,7 @@ def test_what_is_plain_is_not_made_anew():
     assert plain_metadata(metadata, "id") is metadata
 
 
-@pytest.mark.parametrize("value", [math.inf, 2**80 + 1, -(2**70) - 1, object(), {1, 2}])
+@pytest.mark.parametrize("value", [math.inf, 2**130 + 2**70, -(2**130) - 2**70, object(), {1, 2}])
 def test_what_cannot_be_kept_is_refused(value):
     with pytest.raises(InputError, match="metadata of document 'id' cannot be kept"):
         plain_metadata({"field": value}, "id")
