@@ -34,13 +34,16 @@ def showing(show: bool | None, label: str) -> Iterator[None]:  # noqa: FBT001
     What cannot be counted, or takes its time before it is, has a line now and then, too.
     """
     token, ended = _shown.set(show), Event()
-    if show is not False and not _has_terminal():
-        Thread(None, _say_it_goes_on, "progress", (label, ended), daemon=True).start()
+    waiting = Thread(None, _say_it_goes_on, "progress", (label, ended), daemon=True)
     try:
+        if show is not False and not _has_terminal():
+            waiting.start()
         yield
     finally:
-        ended.set()
         _shown.reset(token)
+        ended.set()
+        if waiting.ident is not None:
+            waiting.join()  # or what it is about to write would come after all else
 
 
 class Progress:

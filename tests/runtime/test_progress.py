@@ -3,6 +3,7 @@
 import io
 import sys
 import threading
+import time
 
 import pytest
 
@@ -66,9 +67,10 @@ def test_a_label_is_shown_and_not_obeyed(work):
 
 
 @pytest.mark.usefixtures("at_once")
-def test_it_is_shown_or_not_as_was_said(work):
+def test_it_is_shown_or_not_as_was_said(work, monkeypatch):
     assert work(Terminal(), show=False) == ""
     assert "|" in work(io.StringIO(), show=True)
+    monkeypatch.setattr(sys, "stderr", Terminal())  # where nothing else says that it goes on
     with showing(False, "x"):
         assert work(Terminal()) == work(io.StringIO()) == ""
         assert work(io.StringIO(), show=True) != ""
@@ -123,14 +125,22 @@ def test_what_is_not_counted_says_now_and_then_that_it_goes_on(monkeypatch):
     monkeypatch.setattr(sys, "stderr", lines)
     with showing(None, "compact"):
         assert lines.written.wait(20)
-    for thread in threads():
-        thread.join()
     for show, stream in ((False, Lines()), (None, Terminal())):
         monkeypatch.setattr(sys, "stderr", stream)
         with showing(show, "compact"):
             assert threads() == []
 
     assert lines.getvalue().startswith("compact: at work for 0.0 min\n")
+
+
+def test_nothing_is_said_of_work_that_has_ended(monkeypatch):
+    slow = Slow()
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(sys, "stderr", slow)
+    with showing(None, "compact"):
+        assert slow.begun.wait(20)
+
+    assert threads() == []
 
 
 def threads():
@@ -144,3 +154,16 @@ class Lines(io.StringIO):
 
     def flush(self):
         self.written.set()
+
+
+class Slow(io.StringIO):
+    """A stream that takes its time for each line."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun = threading.Event()
+
+    def write(self, text):
+        self.begun.set()
+        time.sleep(0.05)
+        return super().write(text)
