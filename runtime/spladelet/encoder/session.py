@@ -160,9 +160,10 @@ def _saturates() -> bool:
     onnxruntime = load_onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    graph = (files("spladelet") / "data" / "saturation.onnx").read_bytes()
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    total = session.run(None, {"activations": np.full((1, 4), 255, np.uint8)})[0]
+    with unforked():
+        graph = (files("spladelet") / "data" / "saturation.onnx").read_bytes()
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        total = session.run(None, {"activations": np.full((1, 4), 255, np.uint8)})[0]
     return int(total.item()) != 4 * 255 * 127
 
 
