@@ -10,6 +10,19 @@ import pytest
 NOBODY = 65534
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk():
+    """Have nothing wait until it lies on the disk: no test loses power.
+
+    Tests of what is flushed, and when, put a function of their own here; the processes that tests
+    start flush what they write.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not os.environ.get("SPLADELET_THOROUGH"):
+            patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture
 def unprivileged(tmp_path):
     """Return a context whose block is run by a user whom modes bind, also where root runs tests.

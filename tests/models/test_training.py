@@ -20,7 +20,10 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 @pytest.fixture(scope="module", autouse=True)
 def modules():
     sys.path.insert(0, str(TRAINING))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # products as small as these take longer where threads meet
     yield
+    torch.set_num_threads(threads)
     sys.path.remove(str(TRAINING))
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from spladelet import Encoder, Index, SparseVectors
 from spladelet.bundle.description import DESCRIPTION, Description
@@ -19,6 +21,8 @@ from spladelet.files import FileEntry
 
 # Other work may share the machine, so an example may take any time; and the folder that tests are
 # started from stays clean.
+_home = tempfile.TemporaryDirectory(prefix="hypothesis-")
+set_hypothesis_home_dir(_home.name)
 settings.register_profile("spladelet", deadline=None, database=None, max_examples=60)
 settings.load_profile("spladelet")
 
@@ -33,6 +37,19 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def encoder():
     return Encoder.load()
+
+
+@pytest.fixture
+def one_model(encoder, monkeypatch):
+    """Have a test's commands use the default model that is loaded already."""
+    load = Encoder.load
+
+    def loaded(model=None, *, revision=None, threads=None):
+        if (model, revision, threads) == (None, None, None):
+            return encoder
+        return load(model, revision=revision, threads=threads)
+
+    monkeypatch.setattr(Encoder, "load", loaded)
 
 
 @pytest.fixture(scope="session")

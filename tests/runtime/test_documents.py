@@ -336,3 +336,8 @@ def test_metadata_nested_too_deep_is_refused():
         value = [value]
     with pytest.raises(InputError, match="the metadata of document 'a' cannot be kept"):
         as_documents([Document("a", "Cats", "", {"field": value})], 1)
+
+
+def test_json_nested_too_deep_is_no_document():
+    with pytest.raises(RecordError):
+        read('{"text": "a"}\n{"text": ' + "[" * 100_000)

@@ -119,3 +119,11 @@ def test_a_document_is_explained_with_its_title(encoder):
     document = Document("1", "They purr.", "Cats")
 
     assert encoder.explain("cats", document) == encoder.explain("cats", "Cats They purr.")
+
+
+def test_the_last_word_that_the_model_reads_is_explained(encoder):
+    document = "international " * 320 + "kitten"
+
+    assert encoder.document_words(document)[-1][0] == "kitten"
+    (term,) = [t for t in encoder.explain("kitten", document).terms if t.term == "kitten"]
+    assert term.in_document

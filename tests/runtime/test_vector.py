@@ -1,5 +1,6 @@
 """Sparse vectors: always clean, never changing, the same in every form."""
 
+import pickle
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -105,6 +106,24 @@ def test_what_is_no_sparse_vector_is_refused(term_ids, weights, message):
         SparseVector(term_ids, weights, VOCAB)
 
 
+@pytest.mark.parametrize(
+    "ids", [[1.7], np.array([np.nan]), np.array([1e30]), ["1"], np.array([1j])]
+)
+def test_term_ids_that_are_no_whole_numbers_are_refused(ids):
+    with pytest.raises(VectorError):
+        SparseVector(ids, [1.0], 10)
+
+
+def test_a_term_id_beyond_int32_does_not_wrap():
+    with pytest.raises(VectorError):
+        SparseVector([2**31 + 5], [1.0], 2**40)
+
+
+def test_complex_weights_are_refused():
+    with pytest.raises(VectorError):
+        SparseVector([1], np.array([1 + 2j]), 10)
+
+
 def test_a_vector_and_its_arrays_cannot_be_changed():
     made = vector({1: 1.0, 2: 2.0})
 
@@ -123,6 +142,11 @@ def test_many_vectors_and_their_arrays_cannot_be_changed():
             array[0] = 9
     with pytest.raises(FrozenInstanceError):
         made.vocab_size = 3
+
+
+def test_pickled_vectors_cannot_be_changed_either():
+    for made in (vector({1: 1.0}), matrix([{1: 1.0}])):
+        assert not pickle.loads(pickle.dumps(made)).weights.flags.writeable
 
 
 def test_a_vector_does_not_follow_the_arrays_it_was_made_of():
@@ -156,6 +180,13 @@ def test_dot_is_the_dense_dot_product(left, right):
     expected = float(dense(left).astype(np.float64) @ dense(right).astype(np.float64))
 
     assert vector(left).dot(vector(right)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_products_too_large_for_float32_do_not_warn():
+    heavy = SparseVector([1], [3e38], 10)
+
+    assert heavy.dot(heavy) > 1e38
+    assert heavy.prune(min_weight=1e300).active_dims == 0
 
 
 def test_vectors_of_two_models_are_not_multiplied():
@@ -253,6 +284,18 @@ def test_from_csr_takes_other_formats():
 def test_from_csr_refuses_weights_that_are_none(weight):
     with pytest.raises(VectorError, match="expected finite numbers, 0 or above"):
         SparseVectors.from_csr(csr_array(np.array([[1.0, weight]], np.float32)))
+
+
+def test_from_csr_refuses_what_float32_cannot_hold_without_a_warning():
+    with pytest.raises(VectorError):
+        SparseVectors.from_csr(csr_array(np.array([[1e300]])))
+
+
+def test_from_csr_does_not_wrap_wide_matrices():
+    wide = csr_array((np.array([1.0]), np.array([2**33]), np.array([0, 1])), shape=(1, 2**34))
+
+    with pytest.raises(VectorError):
+        SparseVectors.from_csr(wide)
 
 
 def test_from_rows_refuses_a_row_of_another_model_or_vocabulary():

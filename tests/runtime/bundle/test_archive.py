@@ -174,7 +174,7 @@ def test_files_in_a_zip_that_are_not_listed_are_named_and_not_unpacked(bundle_fo
     assert {file.name for file in bundle.folder.iterdir()} == NAMES
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_compressed_zip_that_is_damaged_is_refused(folder, tmp_path, compression, own_cache):
     (folder / GRAPH_DATA).unlink(missing_ok=True)  # comes after the damage, and takes long
     archive = pack(folder, tmp_path / "model.zip", compression=compression)

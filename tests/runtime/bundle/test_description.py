@@ -1,5 +1,6 @@
 """The bundle: a damaged, edited or hostile one is refused, and the message names what is wrong."""
 
+import itertools
 import json
 import os
 import shutil
@@ -99,7 +100,11 @@ def test_an_unknown_format_asks_for_an_upgrade(folder, edit, fields):
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"{", b"[]", b"null", b"5", b"{}", b"\xff\xfe", b'{"format": "spladelet-bundle"}']
+    "text",
+    [
+        *(b"", b"{", b"[]", b"null", b"5", b"{}", b"\xff\xfe", b'{"format": "spladelet-bundle"}'),
+        b"[" * 200_000,
+    ],
 )
 def test_a_malformed_description_is_refused(folder, overwrite, text):
     overwrite(folder / DESCRIPTION, text)
@@ -128,12 +133,33 @@ def test_a_malformed_description_is_refused(folder, overwrite, text):
         ("files", {}),
         ("files", []),
         ("files", {GRAPH: {"size": 1}}),
+        *itertools.product(["source", "quantization", "fidelity", "exporter"], [None, "abc"]),
     ],
 )
 def test_values_this_runtime_does_not_know_are_refused(folder, edit, field, value):
     edit(**{field: value})
 
     with pytest.raises(BundleFormatError):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize(("size", "sha256"), [("x", "0" * 64), (711494, 5), (-1, "0" * 64)])
+def test_sizes_and_hashes_have_types(folder, overwrite, size, sha256):
+    raw = json.loads((folder / DESCRIPTION).read_text())
+    raw["files"][TOKENIZER] = {"size": size, "sha256": sha256}
+    overwrite(folder / DESCRIPTION, json.dumps(raw).encode())
+
+    with pytest.raises(BundleFormatError, match=r"size|sha256"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\ud800"])
+def test_file_names_that_cannot_be_are_refused(folder, overwrite, name):
+    description = Bundle.open(folder).description
+    changed = replace(description, files={**description.files, name: FileEntry(0, "0" * 64)})
+    overwrite(folder / DESCRIPTION, json.dumps(json.loads(changed.to_json())).encode())
+
+    with pytest.raises(BundleFileError):
         Bundle.open(folder)
 
 
@@ -246,6 +272,15 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(folder, tmp_path):
     (folder / TOKENIZER).symlink_to(tmp_path / "elsewhere.json")
 
     with pytest.raises(BundleFileError, match="leads out of"):
+        Bundle.open(folder)
+
+
+def test_a_loop_of_links_is_refused(folder, redescribe):
+    files = Bundle.open(folder).description.files
+    (folder / "loop").symlink_to("loop")
+    redescribe(folder, files={**files, "loop": FileEntry(0, "0" * 64)})
+
+    with pytest.raises(BundleFileError):
         Bundle.open(folder)
 
 

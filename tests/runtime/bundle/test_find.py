@@ -87,6 +87,16 @@ def test_a_missing_path_says_what_may_be_given(model, tmp_path, monkeypatch):
     assert f"there is no bundle at {model!r}. Give a folder or .zip" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["owner/my--model", "owner/..", "owner/.x", "owner/x.git", "a" * 5000]
+)
+def test_names_that_can_be_no_model_are_not_found(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(BundleNotFoundError):
+        find_bundle(name)
+
+
 @pytest.mark.parametrize("model", ["", 5, b"model", "mod\0el", Path("mod\0el"), ["model"]])
 def test_what_names_no_model_is_refused(model):
     with pytest.raises(InputError, match="expected a path, a hub id or None"):
@@ -100,7 +110,7 @@ def test_a_hub_id_without_the_extra_says_what_to_install(run_python):
     class Refuse:
         def find_spec(self, name, path=None, target=None):
             if name.partition(".")[0] == "huggingface_hub":
-                raise ModuleNotFoundError(name)
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     sys.meta_path.insert(0, Refuse())
     from spladelet import Encoder
@@ -169,6 +179,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Answers as the hub does for files of the repository owner/name."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each body waits 40 ms for its head to be received
 
     def do_HEAD(self):
         self.answer()

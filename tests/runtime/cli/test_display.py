@@ -107,3 +107,7 @@ def test_json_is_in_letters_that_the_output_has(monkeypatch, capsys):
     assert display.as_json({"é": "…\x9b"}) == '{"é": "…\\u009b"}'
     monkeypatch.setattr(display, "can_print", lambda _: False)
     assert display.as_json({"é": "…"}) == '{"\\u00e9": "\\u2026"}'
+
+
+def test_text_without_spaces_is_shown_cut():
+    assert display.snippet("", "雪が降ると寒い" * 30, 60).startswith("雪が降ると寒い雪が")

@@ -266,6 +266,13 @@ def test_a_cut_text_is_encoded_as_what_was_read_of_it(encoder, room):
     assert_close(cut, encoder.encode_document("cat " * room))
 
 
+def test_the_warning_of_one_query_names_the_callers_line(encoder):
+    with pytest.warns(TruncationWarning) as caught:
+        encoder.encode_query("cat " * 600)
+
+    assert caught[0].filename == __file__
+
+
 def test_a_text_that_just_fits_is_not_warned_of(encoder, room):
     assert encoder.encode_documents(["cat " * room]).truncated == ()
 
@@ -321,6 +328,15 @@ def test_many_threads_share_one_encoder_from_its_first_text_on(bundle_folder, ve
         worker.join()
 
     assert results == [list(vectors)] * 8
+
+
+def test_a_relative_bundle_survives_a_change_of_folder(encoder, copy_bundle, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(copy_bundle("mine").parent)
+    loaded = Encoder.load("mine")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    assert loaded.encode_query("cat") == encoder.encode_query("cat")
 
 
 def test_the_graph_is_loaded_at_the_first_text_and_not_before(bundle_folder):

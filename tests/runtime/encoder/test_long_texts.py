@@ -148,6 +148,7 @@ def test_each_window_has_the_prompt(tmp_path):
     assert np.array_equal(dense(found), expected)
 
 
+@pytest.mark.usefixtures("one_model")
 def test_the_command_splits_and_merges(tmp_path, capsys):
     from spladelet.cli.main import main
 
@@ -166,6 +167,7 @@ def test_the_command_splits_and_merges(tmp_path, capsys):
     assert counts["split"] > 1
 
 
+@pytest.mark.usefixtures("one_model")
 def test_replacing_a_split_document_leaves_none_of_its_passages(tmp_path, capsys):
     from spladelet.cli.main import main
 

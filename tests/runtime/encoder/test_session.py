@@ -1,5 +1,6 @@
 """The session: what a graph gives is checked, and every refusal is the package's own."""
 
+import os
 import sys
 
 import numpy as np
@@ -148,3 +149,48 @@ class TestGraphsWithoutZeroPoints:
     @pytest.mark.parametrize("version", ["1.30.0", "1.32.1", "1.30.0.dev20270101", "2.0.0"])
     def test_are_taken_by_releases_that_can(self, version, old):
         old._document._session._check_release(version)
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
+
+# A child that waited for its parent's threads would wait for ever.
+FORK = """
+import os, sys, threading, time
+from spladelet import Encoder
+encoder = Encoder.load(threads=2)
+before = encoder.encode_query("the cat purrs")
+child = os.fork()
+if child == 0:
+    os._exit(0 if encoder.encode_query("the cat purrs") == before else 3)
+end = time.monotonic() + 30
+while True:
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done: sys.exit(status)
+    if time.monotonic() > end:
+        os.kill(child, 9); os.waitpid(child, 0); sys.exit("the child hangs")
+    time.sleep(0.01)
+"""
+
+
+@needs_fork
+def test_a_forked_child_encodes_as_its_parent_did(run_python):
+    result = run_python(FORK)
+
+    assert result.returncode == 0, result.stderr
+
+
+POOL = """
+import multiprocessing as mp
+from spladelet import Encoder
+encoder = Encoder.load(); encoder.encode_query("x")
+def work(text): return encoder.encode_query(text).active_dims
+with mp.get_context("fork").Pool(2) as pool:
+    assert min(pool.map_async(work, ["cat", "snow"]).get(timeout=40)) > 0
+"""
+
+
+@needs_fork
+def test_a_pool_of_forked_workers_encodes(run_python):
+    result = run_python(POOL)
+
+    assert result.returncode == 0, result.stderr[-300:]

@@ -94,6 +94,30 @@ def test_hard_texts_are_cut_as_the_library_cuts_them(tokenizer, plainly, text):
     assert ids_and_flag(tokenizer, text) == plainly(text, 512)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 200,
+        "x x x " + "a" * 300,
+        "(" + "b" * 150 + ")" + "c" * 99,
+        "one two three " + "unbelie\x1cvable" * 9,
+    ],
+)
+def test_a_long_word_at_the_limit_is_cut_as_the_library_cuts_it(short, plainly, text):
+    assert ids_and_flag(short, text) == plainly(text, 6)
+
+
+ODD = st.text(min_size=1, max_size=120) | st.sampled_from(["a" * 101, "un,", "\x0b", " "])
+
+
+@given(st.lists(ODD, max_size=9))
+def test_any_text_is_cut_as_the_library_cuts_it(short, plainly, parts):
+    text = "".join(parts)
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    assert ids_and_flag(short, text) == plainly(whole, 6)
+
+
 def test_a_text_is_flagged_from_the_first_token_that_does_not_fit(tokenizer):
     fits, too_long = tokenizer.tokenize(["cat " * 510, "cat " * 511])
 

@@ -1,5 +1,7 @@
 import importlib.util
+import time
 import warnings
+from pathlib import Path
 
 import pytest
 from runtime.engines.servers import ElasticsearchServer, OpenSearchServer, QdrantServer
@@ -38,13 +40,38 @@ def qdrant_server(tmp_path):
         yield server
 
 
-@pytest.fixture
-def milvus_path(tmp_path):
+@pytest.fixture(scope="session")
+def milvus_lite(tmp_path_factory):
+    """Return the path of a database of Milvus Lite, whose process takes half a second to start."""
     _needs("pymilvus", "milvus_lite")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Milvus Lite reads its version by pkg_resources
         import milvus_lite  # noqa: F401
-    return str(tmp_path / "milvus.db")
+    return str(tmp_path_factory.mktemp("milvus") / "milvus.db")
+
+
+class _Impatient:
+    """The module `time` for who waits half a second each time before asking again."""
+
+    def __getattr__(self, name):
+        return getattr(time, name)
+
+    def sleep(self, seconds):
+        time.sleep(seconds / 50)
+
+
+@pytest.fixture
+def milvus_path(milvus_lite, monkeypatch):
+    """Return the path of a database without collections."""
+    from pymilvus import MilvusClient
+    from pymilvus.client import grpc_handler
+
+    monkeypatch.setattr(grpc_handler, "time", _Impatient())
+    monkeypatch.setenv("TMPDIR", str(Path(milvus_lite).parent))  # for its log, when it starts
+    yield milvus_lite
+    client = MilvusClient(milvus_lite)
+    for name in client.list_collections():
+        client.drop_collection(name)
 
 
 @pytest.fixture(params=["elasticsearch", "opensearch", "qdrant", "milvus"])

@@ -39,6 +39,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or each body waits 40 ms for its head to be received
 
             def log_message(self, *args):
                 pass

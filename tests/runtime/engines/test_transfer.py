@@ -15,7 +15,6 @@ from spladelet.errors import (
     EngineMismatchError,
     EngineUnavailableError,
     InputError,
-    MissingDependencyError,
 )
 
 
@@ -241,67 +240,6 @@ def test_batch_size_is_checked(engine):
         push(engine, random_index(3), batch_size=0)
     with pytest.raises(InputError, match=r"batch_size is 2\.0 .*give 2"):
         push(engine, random_index(3), batch_size=2.0)
-
-
-def test_a_password_in_an_address_is_refused():
-    for url in ("http://me:secret@localhost:9200", "me:secret@localhost:9200", "http://me@host"):
-        for name in ("elasticsearch", "opensearch", "qdrant", "milvus"):
-            with pytest.raises(InputError, match="holds a user or a password") as caught:
-                connect(name, "test", url=url)
-            assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["elasticsearch", "opensearch", "qdrant"])
-@pytest.mark.parametrize(
-    "url", ["localhost:9200", "ftp://localhost", "http://", "http://[::1", "http://localhost:99999"]
-)
-def test_addresses_that_no_client_can_use(name, url):
-    with pytest.raises(InputError, match="expected one such as http"):
-        connect(name, "test", url=url)
-
-
-@pytest.mark.parametrize("name", ["*", "_all", "a,b", "a/b", "..", "", "-a", "a b", "a\nb"])
-def test_names_that_stand_for_more_than_one_collection(name):
-    with pytest.raises(InputError, match="expected a name of letters"):
-        connect("elasticsearch", name)
-
-
-def test_certificates_must_be_there(tmp_path):
-    with pytest.raises(InputError, match="there is no file"):
-        connect("elasticsearch", "test", ca_certs=str(tmp_path / "none.pem"))
-
-
-def test_an_unknown_engine_is_named():
-    with pytest.raises(
-        InputError, match="expected one of elasticsearch, milvus, opensearch, qdrant"
-    ):
-        connect("solr", "test")
-
-
-@pytest.mark.parametrize(
-    ("name", "module"),
-    [
-        ("elasticsearch", "elasticsearch"),
-        ("opensearch", "opensearchpy"),
-        ("qdrant", "qdrant_client"),
-        ("milvus", "pymilvus"),
-    ],
-)
-def test_a_missing_client_names_its_extra(monkeypatch, name, module):
-    import sys
-
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingDependencyError, match=rf"spladelet\[{name}\]"):
-        connect(name, "test")
-
-
-def test_credentials_come_from_the_environment(elasticsearch_server, monkeypatch):
-    monkeypatch.setenv("ELASTICSEARCH_API_KEY", "a2V5")
-    monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_server.url)
-    engine = connect("elasticsearch", "test")
-    assert engine.client._headers["authorization"] == "ApiKey a2V5"
-    push(engine, random_index(2))
-    assert "test" in elasticsearch_server.indices
 
 
 def test_an_older_elasticsearch_gets_no_index_options(elasticsearch_server):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from spladelet import Index, SparseVectors
+from spladelet.cli.main import main
+from spladelet.index import capacity
 from spladelet.index.capacity import GROWTH, SLOW_MS, advice, measure_speed, resident_bytes
 
 
@@ -17,13 +19,54 @@ def index_of(documents, terms=6):
     return Index.build(SparseVectors(offsets, ids, np.ones(len(ids), np.float32), 50))
 
 
-def test_a_larger_index_is_expected_to_take_longer_and_to_fill_up_sooner():
-    large, larger = (measure_speed(index_of(count)) for count in (20_000, 320_000))
+class Clock:
+    """Stands still but for searches: 1 ms for each, and a little for each posting of its terms."""
 
-    assert 0 < large.now_ms < larger.now_ms
-    assert large.now_ms < large.grown_ms < larger.grown_ms
-    assert larger.grown_ms <= GROWTH * larger.now_ms * 1.001
-    assert larger.limit > 320_000  # six terms take nowhere near 100 ms
+    def __init__(self):
+        self.now = 0.0
+        self.seconds_per_posting = 1e-7
+        self.searches = 0
+
+    def perf_counter(self):
+        return self.now
+
+    def pass_by(self, postings):
+        self.searches += 1
+        disturbed = self.searches % 3 == 1  # the first of three rounds, by other work
+        self.now += 1e-3 + self.seconds_per_posting * postings + 0.5 * disturbed
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Let no time pass but what a search takes by its postings."""
+    clock, search = Clock(), Index.search
+
+    def timed(index, query, *arguments, **options):
+        clock.pass_by(int(index.list_lengths()[query.term_ids].sum()))
+        return search(index, query, *arguments, **options)
+
+    monkeypatch.setattr(capacity, "time", clock)
+    monkeypatch.setattr(Index, "search", timed)
+    return clock
+
+
+@pytest.mark.parametrize("documents", [20_000, 40_000])
+def test_the_time_of_a_search_grows_with_its_postings_and_nothing_else(clock, documents):
+    speed = measure_speed(index_of(documents))
+
+    growing = 1e-4 * 6 * (documents - 1)  # ms; one document's stand for what is always there
+    assert speed.now_ms == pytest.approx(1 + 1e-4 * 6 * documents)
+    assert speed.grown_ms == pytest.approx(speed.now_ms + (GROWTH - 1) * growing)
+    assert speed.limit == pytest.approx(documents * (SLOW_MS - 1) / growing, rel=1e-3)
+
+
+def test_an_index_that_is_slow_already_has_reached_its_limit(clock):
+    clock.seconds_per_posting = 1e-6
+
+    slow = measure_speed(index_of(20_000))
+
+    assert slow.now_ms == pytest.approx(121)
+    assert slow.limit == pytest.approx(20_000 * 99 / 120, rel=1e-3)
 
 
 def test_a_small_index_and_one_without_postings_are_not_measured():
@@ -59,13 +102,13 @@ def test_where_nothing_tells_it_is_unknown(monkeypatch, tmp_path):
     assert resident_bytes(tmp_path) is None
 
 
-def test_info_tells_it(tmp_path, capsys):
-    from spladelet.cli.main import main
-
+def test_info_tells_it(tmp_path, capsys, clock):
     index_of(20_000).save(tmp_path / "index")
     assert main(["info", str(tmp_path / "index")]) == 0
 
     printed = capsys.readouterr().out
     assert re.search(r"^at 10 times +documents 200000, disk \S+ MB, posting lists", printed, re.M)
-    assert re.search(r"^search +\S+ ms$", printed, re.M)
-    assert re.search(r"^advice +stay: a query takes 100 ms at about", printed, re.M)
+    assert re.search(r"^search +13(\.0+)? ms$", printed, re.M)
+    assert re.search(
+        r"^advice +a query takes 100 ms at about 200,000 documents; before", printed, re.M
+    )

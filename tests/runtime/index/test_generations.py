@@ -5,55 +5,28 @@ import multiprocessing
 import os
 import stat
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from runtime.index.small_index import (
+    check_that_all_is_well,
+    documents_of,
+    fill,
+    ids_in,
+    index_of,
+    vectors_of,
+)
 
-from spladelet import Document, Index, IndexWriter, SparseVector, SparseVectors
+from spladelet import IndexWriter
 from spladelet.errors import IndexLockedError, IndexWriteError
 from spladelet.index import writer
 from spladelet.index.generations import claim
 from spladelet.index.segment_files import verify_index
 
-VOCAB = 8
 THOROUGH = bool(os.environ.get("SPLADELET_THOROUGH"))
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX's folders and processes")
 FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-
-
-def vectors_of(count, model="m" * 64):
-    return SparseVectors.from_rows([SparseVector([1], [1.0], VOCAB)] * count, VOCAB, model)
-
-
-def documents_of(ids):
-    return [Document(i, f"text of {i}") for i in ids]
-
-
-def fill(folder, ids):
-    with IndexWriter(folder) as opened:
-        opened.add(vectors_of(len(ids)), documents_of(ids))
-
-
-def ids_in(folder):
-    index = Index.open(folder)
-    return [index.document(number).id for number in range(len(index))]
-
-
-def check_that_all_is_well(folder):
-    """See that an index is whole, that nothing else lies there, and that the next commit works."""
-    before = ids_in(folder)
-    with IndexWriter(folder) as opened:
-        opened.upsert(vectors_of(1), documents_of(["last"]))
-    assert ids_in(folder) == [*(i for i in before if i != "last"), "last"]
-    manifest = verify_index(folder)
-    names = {f"generation-{manifest.generation}.json", *(s.name for s in manifest.segments)}
-    assert {path.name for path in folder.iterdir()} == names
-
-
-@pytest.fixture
-def folder(tmp_path):
-    fill(tmp_path / "index", ["a", "b", "c"])
-    return tmp_path / "index"
 
 
 # ---- interrupts
@@ -302,6 +275,28 @@ def test_writers_of_one_new_folder_lose_nothing(tmp_path, writers):
         assert done, [outcome for outcome in outcomes if outcome[0] == number]
         assert set(ids_in(tmp_path / f"new-{number}" / "index")) == done
         check_that_all_is_well(tmp_path / f"new-{number}" / "index")
+
+
+def test_two_threads_that_save_at_once_leave_a_complete_index(tmp_path):
+    index_of("0").save(tmp_path / "index")
+    for _ in range(20):
+        start = threading.Barrier(2)
+        failed = []
+
+        def work(text, start=start, failed=failed):
+            start.wait()
+            try:
+                index_of(text).save(tmp_path / "index")
+            except IndexWriteError as error:
+                failed.append(error)
+
+        writers = [threading.Thread(target=work, args=(text,)) for text in "ab"]
+        for thread in writers:
+            thread.start()
+        for thread in writers:
+            thread.join()
+        assert len(failed) < 2
+        verify_index(tmp_path / "index")
 
 
 def test_the_loser_of_a_new_folder_leaves_it_to_the_winner(tmp_path):

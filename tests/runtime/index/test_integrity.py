@@ -10,47 +10,25 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from runtime.index.small_index import QUERY, VOCAB, index_of, sign, the_manifest, the_segment
 
-from spladelet import Document, Index, SparseVector, SparseVectors
+from spladelet import Index, SparseVector
 from spladelet.errors import IndexFormatError
 from spladelet.index.format import FILES
 from spladelet.index.generations import is_index
 from spladelet.index.segment_files import verify_index
 
-VOCAB = 6
-QUERY = SparseVector([1, 4], [1.0, 2.0], VOCAB)
 ARRAYS = [name for name in FILES if name.endswith(".npy")]
+
+
+METADATA = [{"lang": "en", "year": 2020}, {"lang": "de"}, {}]
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Return the folder of a saved index of three documents, which QUERY finds in their order."""
-    rows = [SparseVector([1, 4], [1.0, 3.0 - n], VOCAB) for n in range(3)]
-    documents = [
-        Document("d0", "one", "", {"lang": "en", "year": 2020}),
-        Document("d1", "two", "", {"lang": "de"}),
-        Document("d2", "three ☃"),
-    ]
-    folder = tmp_path / "index"
-    Index.build(SparseVectors.from_rows(rows, VOCAB), documents).save(folder)
-    return folder
-
-
-def the_manifest(folder):
-    (manifest,) = folder.glob("generation-*.json")
-    return manifest
-
-
-def the_segment(folder):
-    (segment,) = folder.glob("segment-*")
-    return segment
-
-
-def sign(raw):
-    """Make a manifest's own sum agree."""
-    rest = {name: value for name, value in raw.items() if name != "sha256"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return rest | {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    index_of("one", "two", "three ☃", metadata=METADATA).save(tmp_path / "index")
+    return tmp_path / "index"
 
 
 @pytest.fixture
@@ -221,6 +199,15 @@ def test_an_array_of_another_dtype_is_refused(folder, forge_array, name):
     forge_array(name, array.astype(np.float64))
 
     with pytest.raises(IndexFormatError, match=f"{name} holds float64 .* expected flat"):
+        Index.open(folder)
+
+
+@pytest.mark.parametrize("head", [b"PK\x03\x04", b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', ("])
+def test_garbage_that_numpy_takes_for_something_is_no_array(folder, head):
+    path = the_segment(folder) / "impacts.npy"
+    path.write_bytes(head + path.read_bytes()[len(head) :])
+
+    with pytest.raises(IndexFormatError):
         Index.open(folder)
 
 

@@ -1,7 +1,6 @@
 """Reading an index beside its writer, with few descriptors, without rights, and odd files in it."""
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runtime.index.small_index import VOCAB, documents_of, fill, sign, vectors_of
 
 from spladelet import Document, Index, IndexWriter, SparseVector, SparseVectors
 from spladelet.errors import IndexFormatError, IndexReadError, IndexWriteError, ModelMismatchError
@@ -18,28 +18,8 @@ from spladelet.index import writer
 from spladelet.index.generations import is_index
 from spladelet.index.segment_files import verify_index
 
-VOCAB = 8
 THOROUGH = bool(os.environ.get("SPLADELET_THOROUGH"))
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX's folders and processes")
-
-
-def vectors_of(count, model="m" * 64):
-    return SparseVectors.from_rows([SparseVector([1], [1.0], VOCAB)] * count, VOCAB, model)
-
-
-def documents_of(ids):
-    return [Document(i, f"text of {i}") for i in ids]
-
-
-def fill(folder, ids):
-    with IndexWriter(folder) as opened:
-        opened.add(vectors_of(len(ids)), documents_of(ids))
-
-
-@pytest.fixture
-def folder(tmp_path):
-    fill(tmp_path / "index", ["a", "b", "c"])
-    return tmp_path / "index"
 
 
 # ---- readers beside a writer
@@ -102,9 +82,10 @@ def test_what_a_refresh_does_not_find_changed_is_not_opened_again(folder):
 
 # Commits as fast as it can, in an index of many segments.
 BUSY = """
-import itertools, sys
+import itertools, os, sys
 from spladelet import Document, IndexWriter, SparseVector, SparseVectors
 
+os.fsync = lambda handle: None  # to be as fast as it can
 rows = SparseVectors.from_rows([SparseVector([1], [1.0], 8)], 8)
 with IndexWriter(sys.argv[1]) as writer:
     for number in itertools.count():
@@ -276,10 +257,7 @@ def test_paths_that_cannot_be_hold_no_index(path, tmp_path, monkeypatch):
 def test_a_manifest_with_numbers_that_cannot_be_is_refused(folder, text, field):
     path = folder / "generation-1.json"
     raw = json.loads(re.sub(rf'"{field}": \d+', f'"{field}": {text}', path.read_text(), count=1))
-    raw.pop("sha256")
-    canonical = json.dumps(raw, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    path.write_text(json.dumps(raw | {"sha256": digest}))
+    path.write_text(json.dumps(sign(raw)))
 
     with pytest.raises(IndexFormatError, match="not a well-formed manifest"):
         Index.open(folder)

@@ -1,11 +1,13 @@
 """An index on disk: a fixed layout, saved wholly or not at all, and damage is found and named."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import random
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -13,46 +15,30 @@ import zlib
 
 import numpy as np
 import pytest
+from runtime.index.small_index import (
+    MODEL,
+    QUERY,
+    VOCAB,
+    index_of,
+    texts_of,
+    the_manifest,
+    the_segment,
+)
 
-from spladelet import Document, Index, SparseVector, SparseVectors
+from spladelet import Index
 from spladelet.errors import IndexWriteError
 from spladelet.index.format import FILES
 from spladelet.index.segment_files import verify_index
 
-VOCAB = 6
-QUERY = SparseVector([1, 4], [1.0, 2.0], VOCAB)
 # The key of {"place": 0}: its name, its type, 0 as a float with its sign bit turned, and no rest.
 PLACE = b"place\0n" + bytes.fromhex("80000000000000008000000000000000")
 
 
-def index_of(*texts, model="m" * 64):
-    """Build an index in which QUERY finds every document, the first one first."""
-    count = len(texts)
-    rows = [SparseVector([1, 4], [1.0, count - n], VOCAB, model) for n in range(count)]
-    documents = [Document(f"d{n}", text, "", {"place": n}) for n, text in enumerate(texts)]
-    return Index.build(SparseVectors.from_rows(rows, VOCAB, model), documents, model_name="toy")
-
-
-def texts_of(index):
-    return [index.document(number).text for number in range(len(index))]
-
-
 @pytest.fixture
 def folder(tmp_path):
-    """Return the folder of a saved index of three documents."""
-    folder = tmp_path / "index"
-    index_of("one", "two", "three ☃").save(folder)
-    return folder
-
-
-def the_manifest(folder):
-    (manifest,) = folder.glob("generation-*.json")
-    return manifest
-
-
-def the_segment(folder):
-    (segment,) = folder.glob("segment-*")
-    return segment
+    """Return the folder of a saved index of three documents, which QUERY finds in their order."""
+    index_of("one", "two", "three ☃").save(tmp_path / "index")
+    return tmp_path / "index"
 
 
 def test_the_layout_on_disk_is_the_documented_one(folder):
@@ -115,7 +101,7 @@ def test_the_manifest_is_the_documented_one(folder):
         "format_version": 2,
         "generation": 1,
         "vocab_size": VOCAB,
-        "model": "m" * 64,
+        "model": MODEL,
         "model_name": "toy",
         "weights": "float32",
         "segments": [
@@ -228,7 +214,7 @@ from spladelet import Document, Index, SparseVector, SparseVectors
 from spladelet.errors import IndexWriteError
 
 size, limit, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-rows = SparseVectors.from_rows([SparseVector([1, 4], [1.0, 1.0], 6)] * size, 6)
+rows = SparseVectors.from_rows([SparseVector([1, 4], [1.0, 1.0], 8)] * size, 8)
 index = Index.build(rows, ["a text of some length"] * size)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -270,23 +256,33 @@ def test_a_disk_with_room_takes_the_same_index(tmp_path, run_python):
     assert len(Index.open(tmp_path / "index")) == 3000
 
 
-def test_an_interrupt_behind_the_publication_leaves_a_complete_index(folder, monkeypatch):
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "Input/output error")])
+def test_an_interrupt_behind_the_publication_leaves_a_complete_index(folder, monkeypatch, error):
     # No signal can be timed to come right there, so the last fsync raises what it would.
     flushed = []
-    fsync = os.fsync
 
     def interrupt_the_last(handle):
-        flushed.append(handle)
-        if len(flushed) == 13:  # after 10 files, their segment, and the manifest: the folder
-            raise KeyboardInterrupt
-        fsync(handle)
+        if (folder / "generation-2.json").exists():
+            flushed.append(stat.S_ISDIR(os.fstat(handle).st_mode))
+            raise error
 
     monkeypatch.setattr(os, "fsync", interrupt_the_last)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises((KeyboardInterrupt, IndexWriteError)):
         index_of("new").save(folder)
 
+    assert flushed == [True]
     verify_index(folder)
     assert texts_of(Index.open(folder)) in (["new"], ["one", "two", "three ☃"])
+
+
+def test_a_failed_save_removes_the_folders_above_too(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(IndexWriteError, match="Nothing was left behind"):
+        index_of("new").save(tmp_path / "a" / "b" / "c")
+    assert list(tmp_path.iterdir()) == []
 
 
 # Saves versions 1, 2, 3… for ever; version v has v % 5 + 1 documents that all say "v".
@@ -296,7 +292,7 @@ from spladelet import Document, Index, SparseVector, SparseVectors
 
 def version(number):
     size = number % 5 + 1
-    rows = SparseVectors.from_rows([SparseVector([1, 4], [1.0, 1.0], 6)] * size, 6)
+    rows = SparseVectors.from_rows([SparseVector([1, 4], [1.0, 1.0], 8)] * size, 8)
     return Index.build(rows, [str(number)] * size)
 
 for number in itertools.count(1):

@@ -1,6 +1,5 @@
 """Changing an index on disk: the same as a dictionary, whatever the order, and seen at commits."""
 
-import os
 import shutil
 import sys
 import tempfile
@@ -8,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from runtime.index.small_index import MODEL, VOCAB, documents_of, fill, ids_in, vectors_of
 
 from spladelet import Document, Index, IndexWriter, SparseVector, SparseVectors
 from spladelet.errors import (
@@ -23,33 +20,18 @@ from spladelet.errors import (
 from spladelet.index import build, segment, writer
 from spladelet.index.segment_files import verify_index
 
-VOCAB = 8
-MODEL = "m" * 64
 IDS = [f"d{number}" for number in range(12)]
 TOLERANCE = {"float32": 0.0, "float16": 1e-3, "uint8": 2e-2}
 
 
-def vectors_of(rows):
-    return SparseVectors.from_rows([SparseVector.from_dict(r, VOCAB) for r in rows], VOCAB, MODEL)
-
-
-def documents_of(ids):
-    return [Document(i, f"text of {i}") for i in ids]
-
-
-def fill(folder, ids, **options):
-    with IndexWriter(folder, **options) as opened:
-        opened.add(vectors_of([{1: 1.0 + n} for n in range(len(ids))]), documents_of(ids))
-
-
-def ids_in(index):
-    return [index.document(number).id for number in range(len(index))]
+def rising(count):
+    return [{1: 1.0 + n} for n in range(count)]
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return the folder of an index of three documents."""
-    fill(tmp_path / "index", ["a", "b", "c"])
+    """Return the folder of an index of three documents, the last of which are nearest."""
+    fill(tmp_path / "index", ["a", "b", "c"], rising(3))
     return tmp_path / "index"
 
 
@@ -58,109 +40,6 @@ def small_segments(monkeypatch):
     """Let segments be full with four documents."""
     monkeypatch.setattr(writer, "MAX_DOCUMENTS", 4)
     monkeypatch.setattr("spladelet.index.index.MAX_DOCUMENTS", 4)
-
-
-class Store(RuleBasedStateMachine):
-    """An index beside a dictionary that is told the same."""
-
-    @initialize(kind=st.sampled_from(list(TOLERANCE)), full=st.sampled_from([2, 5, 262144]))
-    def start(self, kind, full):
-        self.kind = kind
-        self.full = writer.MAX_DOCUMENTS
-        writer.MAX_DOCUMENTS = full
-        self.home = Path(tempfile.mkdtemp())
-        self.folder = self.home / "index"
-        self.writer = IndexWriter(self.folder, weight_type=kind)
-        self.known, self.committed, self.reader = {}, {}, None
-
-    def teardown(self):
-        if hasattr(self, "writer"):
-            self.writer.close()
-            writer.MAX_DOCUMENTS = self.full
-            shutil.rmtree(self.home)
-
-    rows = st.dictionaries(st.integers(0, VOCAB - 1), st.floats(0.125, 3, width=32), max_size=4)
-
-    @rule(given=st.dictionaries(st.sampled_from(IDS), rows, max_size=5))
-    def upsert(self, given):
-        self.writer.upsert(vectors_of(given.values()), documents_of(given))
-        for identity, row in given.items():
-            self.known.pop(identity, None)
-            self.known[identity] = row
-
-    @rule(given=st.dictionaries(st.sampled_from(IDS), rows, max_size=5))
-    def add(self, given):
-        if self.known.keys() & given:
-            with pytest.raises(DuplicateIdError):
-                self.writer.add(vectors_of(given.values()), documents_of(given))
-        else:
-            self.writer.add(vectors_of(given.values()), documents_of(given))
-            self.known |= given
-
-    @rule(ids=st.lists(st.sampled_from(IDS), max_size=4))
-    def delete(self, ids):
-        assert self.writer.delete(ids) == len(self.known.keys() & ids)
-        self.known = {i: row for i, row in self.known.items() if i not in ids}
-
-    @rule()
-    def commit(self):
-        self.writer.commit()
-        self.committed = dict(self.known)
-
-    @rule()
-    def compact(self):
-        self.writer.compact()
-        self.committed = dict(self.known)
-
-    @rule()
-    def drop(self):
-        self.writer.close()
-        self.writer = IndexWriter(self.folder, weight_type=self.kind)
-        self.known = dict(self.committed)
-
-    @precondition(lambda self: list(self.home.glob("index/generation-*")))
-    @rule()
-    def read(self):
-        if self.reader is None:
-            self.reader = Index.open(self.folder)
-        self.reader.refresh()
-        self.seen = dict(self.committed)
-
-    @rule(terms=st.dictionaries(st.integers(0, VOCAB - 1), st.floats(0.125, 3, width=32)))
-    def search(self, terms):
-        if self.reader is None:
-            return
-        query = SparseVector.from_dict(terms, VOCAB, MODEL)
-        scores = {
-            i: sum(row.get(term, 0) * weight for term, weight in terms.items())
-            for i, row in self.seen.items()
-        }
-        hits = self.reader.search(query, 5)
-        assert len(hits) == min(5, sum(score > 0 for score in scores.values()))
-        for hit in hits:
-            assert abs(hit.score - scores[hit.id]) <= hit.margin + 1e-5 * (1 + hit.score)
-            assert (hit.margin == 0) or self.kind != "float32"
-            assert hit.text == f"text of {hit.id}"
-        best = sorted(scores.values(), reverse=True)[: len(hits)]
-        for hit, score in zip(hits, best, strict=True):
-            assert abs(hit.score - score) <= hit.margin + 1e-5 * (1 + score)
-
-    @invariant()
-    def the_reader_stays_on_its_generation(self):
-        if getattr(self, "reader", None) is not None:
-            assert ids_in(self.reader) == list(self.seen)
-
-    @invariant()
-    def the_writer_counts_what_there_will_be(self):
-        if hasattr(self, "writer"):
-            assert len(self.writer) == len(self.known)
-
-
-TestStore = Store.TestCase
-TestStore.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", TOLERANCE)
@@ -205,7 +84,7 @@ def test_what_an_error_leaves_is_dropped(folder):
     with pytest.raises(ZeroDivisionError):
         fail_half_way()
 
-    assert ids_in(Index.open(folder)) == ["a", "b", "c"]
+    assert ids_in(folder) == ["a", "b", "c"]
 
 
 def test_a_new_index_that_is_dropped_leaves_no_folder(tmp_path):
@@ -223,7 +102,7 @@ def test_an_id_that_is_taken_is_refused_and_nothing_changes(folder):
         with pytest.raises(DuplicateIdError, match="both have id 'x'"):
             opened.upsert(vectors_of([{1: 1.0}, {1: 1.0}]), documents_of(["x", "x"]))
 
-    assert ids_in(Index.open(folder)) == ["a", "b", "c"]
+    assert ids_in(folder) == ["a", "b", "c"]
 
 
 def test_vectors_of_another_model_are_refused(folder):
@@ -257,7 +136,7 @@ def test_documents_are_deleted_if_their_metadata_fit(tmp_path):
         assert (
             opened.delete([d.id for d in documents], where={"year": {"gt": 2020, "lt": 2023}}) == 2
         )
-    assert ids_in(Index.open(tmp_path / "index")) == ["d0", "d3"]
+    assert ids_in(tmp_path / "index") == ["d0", "d3"]
 
 
 def test_a_reader_goes_on_when_all_it_opened_is_gone(folder):
@@ -303,7 +182,7 @@ def test_many_small_commits_leave_few_segments(tmp_path):
         fill(tmp_path / "index", [f"d{number}"])
 
     assert len(list((tmp_path / "index").glob("segment-*"))) <= 2 * 8
-    assert ids_in(Index.open(tmp_path / "index")) == [f"d{number}" for number in range(70)]
+    assert ids_in(tmp_path / "index") == [f"d{number}" for number in range(70)]
     assert len(verify_index(tmp_path / "index").segments) <= 2 * 8
 
 
@@ -333,7 +212,7 @@ def test_a_segment_with_many_deleted_documents_is_rewritten(folder):
 
 
 def test_a_deleted_document_waits_for_the_rewriting(tmp_path):
-    fill(tmp_path / "index", IDS)
+    fill(tmp_path / "index", IDS, rising(12))
     with IndexWriter(tmp_path / "index") as opened:
         opened.delete(["d3"])
     (entry,) = verify_index(tmp_path / "index").segments
@@ -357,7 +236,7 @@ def test_a_long_stream_is_written_segment_by_segment(tmp_path, small_segments):
     fill(tmp_path / "index", IDS[:11])
 
     assert [s.documents for s in verify_index(tmp_path / "index").segments] == [4, 4, 3]
-    assert ids_in(Index.open(tmp_path / "index")) == IDS[:11]
+    assert ids_in(tmp_path / "index") == IDS[:11]
 
 
 def test_large_and_small_builds_make_the_same_segment(monkeypatch):
@@ -401,77 +280,6 @@ def test_an_index_in_memory_has_nothing_to_refresh(folder):
     with pytest.raises(InputError, match="in memory"):
         Index.build(vectors_of([{1: 1.0}])).refresh()
     assert not Index.open(folder).refresh()
-
-
-# Goes through every kind of change, and dies, or finds the disk full, at the n-th call of any
-# function that changes the disk.
-INTERRUPTED = """
-import errno, os, signal, sys
-from spladelet import Document, IndexWriter, SparseVector, SparseVectors
-
-folder, fatal, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-calls = 0
-
-def failing(function):
-    def call(*arguments, **options):
-        global calls
-        calls += 1
-        if calls == fatal and how == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if 0 < fatal <= calls and how == "full":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return function(*arguments, **options)
-    return call
-
-# A full disk still lets files go.
-letting_go = ("unlink", "rmdir", "rename") if how == "killed" else ()
-for name in ("fsync", "mkdir", "link", *letting_go):
-    setattr(os, name, failing(getattr(os, name)))
-
-def vectors(count):
-    return SparseVectors.from_rows([SparseVector([1], [1.0], 8)] * count, 8, "m" * 64)
-
-def documents(*ids):
-    return [Document(i, "new " + i) for i in ids]
-
-with IndexWriter(folder) as writer:
-    writer.upsert(vectors(2), documents("b", "d"))
-    writer.delete(["c"])
-    writer.commit()
-    print("first", flush=True)
-    writer.add(vectors(1), documents("e"))
-    writer.delete(["a"])
-    writer.compact()
-    print("second", flush=True)
-print(calls)
-"""
-STATES = [["a", "b", "c"], ["a", "b", "d"], ["b", "d", "e"]]
-
-
-@pytest.mark.parametrize("how", ["killed", "full"])
-def test_an_interrupted_change_leaves_the_old_index_or_the_new(folder, tmp_path, run_python, how):
-    whole = run_python(INTERRUPTED, shutil.copytree(folder, tmp_path / "whole"), 0, how)
-    calls = int(whole.stdout.split()[-1])
-    assert calls > 30
-    chosen = range(1, calls + 1) if os.environ.get("SPLADELET_THOROUGH") else range(1, calls + 1, 4)
-    for fatal in chosen:
-        copy = shutil.copytree(folder, tmp_path / f"at-{fatal}")
-
-        result = run_python(INTERRUPTED, copy, fatal, how)
-
-        confirmed = len(result.stdout.split())
-        assert result.returncode == (-9 if how == "killed" else 1) or confirmed >= 2, fatal
-        verify_index(copy)
-        ids = ids_in(Index.open(copy))
-        # A commit that was not confirmed may still have come to be, but no half of one; of a full
-        # disk it is said.
-        unsure = how == "killed" or "is in place, but the disk did not confirm it" in result.stderr
-        assert ids in STATES[confirmed + (how == "full" and unsure) : confirmed + 1 + unsure], fatal
-        with IndexWriter(copy) as after:
-            after.upsert(vectors_of([{1: 1.0}]), documents_of(["z"]))
-        assert ids_in(Index.open(copy)) == [*ids, "z"]
-        names = {entry.name for entry in verify_index(copy).segments}
-        assert names == {path.name for path in copy.glob("segment-*")}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes mean nothing on Windows")
@@ -539,11 +347,11 @@ def test_an_index_made_anew_takes_the_place_of_another_at_its_commit(folder):
     opened = IndexWriter.anew(folder)
     opened.add(other, ["new"])
     opened.close()  # as an error would
-    assert ids_in(Index.open(folder)) == ["a", "b", "c"]
+    assert ids_in(folder) == ["a", "b", "c"]
 
     with IndexWriter.anew(folder, weight_type="uint8", model_name="other") as opened:
         opened.add(other, documents_of(["new"]))
-        assert ids_in(Index.open(folder)) == ["a", "b", "c"]
+        assert ids_in(folder) == ["a", "b", "c"]
 
     index = Index.open(folder)
     assert ids_in(index) == ["new"]
@@ -555,9 +363,9 @@ def test_an_index_that_cannot_be_opened_is_made_anew(folder):
     next(folder.glob("generation-*")).write_text("{")
 
     with IndexWriter.anew(folder) as opened:
-        opened.add(vectors_of([{1: 1.0}]), documents_of(["new"]))
+        opened.add(vectors_of(1), documents_of(["new"]))
 
-    assert ids_in(Index.open(folder)) == ["new"]
+    assert ids_in(folder) == ["new"]
 
 
 def test_documents_are_deleted_with_their_passages(tmp_path):
@@ -570,9 +378,9 @@ def test_documents_are_deleted_with_their_passages(tmp_path):
         Document("short", "text"),
         Document("short#0", "an id of its own"),
     ]
-    rows = vectors_of([{1: 1.0}] * 73)
+    rows = vectors_of(73)
     with IndexWriter(tmp_path / "index") as opened:
         opened.add(rows, [*passages, *others])
         assert opened.delete_with_passages(["long", "short", "none"]) == 2
 
-    assert ids_in(Index.open(tmp_path / "index")) == ["long#70", "short#0"]
+    assert ids_in(tmp_path / "index") == ["long#70", "short#0"]
