@@ -15,7 +15,7 @@ from spladelet.vector import SparseVector, SparseVectors
 if TYPE_CHECKING:
     from spladelet.bundle import Bundle
     from spladelet.documents import Document, read_documents
-    from spladelet.encoder import Encoder, LanguageWarning, TruncationWarning
+    from spladelet.encoder import Encoder, Encoding, LanguageWarning, TruncationWarning
     from spladelet.explain import Explanation
     from spladelet.index import Hit, Index, IndexWriter
     from spladelet.vector_files import read_vectors
@@ -24,6 +24,7 @@ __all__ = [
     "Bundle",
     "Document",
     "Encoder",
+    "Encoding",
     "Explanation",
     "Hit",
     "Index",
@@ -43,6 +44,7 @@ _HOME = {
     "Bundle": "bundle",
     "Document": "documents",
     "Encoder": "encoder",
+    "Encoding": "encoder",
     "Explanation": "explain",
     "Hit": "index",
     "Index": "index",

@@ -25,7 +25,8 @@ from spladelet.vector import SparseVectors
 from spladelet.vector_files import read_vectors
 
 FILE_HELP = (
-    'JSONL ({"id", "title", "text"}) or one document a line; may be .gz; - for standard input'
+    'JSONL ({"id", "title", "text"}), a JSON array, CSV, TSV, or a document a line; packed or not; '
+    "- for standard input"
 )
 
 

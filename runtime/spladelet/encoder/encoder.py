@@ -162,7 +162,8 @@ class Encoder:
             overlap: None cuts what is longer than the model reads. A number reads all of it, in
                 windows that share so many tokens, and keeps of each term the highest weight. For a
                 vector for each part of a document, see `split`.
-            progress: Draw a progress bar on standard error; None means on a terminal.
+            progress: True draws a bar on standard error, False nothing; None draws one on a
+                terminal, and writes a line every half minute elsewhere.
         """
         total = len(texts) if isinstance(texts, Sequence) else None
         pruning = Pruning(max_active_dims, min_weight)

@@ -72,7 +72,8 @@ def push(
         texts: Whether titles and texts are sent, too.
         journal: For an index, a file that says how far the push came; deleted at its end. None
             keeps none.
-        progress: Draw a progress bar; None means on a terminal.
+        progress: True draws a bar on standard error, False nothing; None draws one on a terminal,
+            and writes a line every half minute elsewhere.
 
     Returns:
         What was sent, and which documents were refused: those do not stop the others.
