@@ -9,10 +9,10 @@ SpladeletError
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 
+from spladelet import extras
 from spladelet.encoder.onnx_runtime import no_telemetry
-from spladelet.errors import MissingDependencyError, SpladeletError
+from spladelet.errors import SpladeletError
 
 
 class ExportError(SpladeletError):
@@ -59,12 +59,6 @@ def door(what: str, kind: type[ExportError] = ExportError) -> Iterator[None]:
 
 def require(*packages: str, extra: str = "export") -> None:
     """Raise MissingDependencyError unless all packages of an extra are there."""
-    for package in packages:
-        try:
-            with no_telemetry():  # optimum imports ONNX Runtime
-                import_module(package)
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError(
-                f"exporting needs {error.name}, which is not installed. Install the exporter with "
-                f"`pip install 'spladelet[{extra}]'`."
-            ) from error
+    with no_telemetry():  # optimum imports ONNX Runtime
+        for package in packages:
+            extras.load(package, extra, "exporting")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spladelet.errors import VectorError
+from spladelet.forks import unforked
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -28,7 +29,8 @@ def sound_csr(matrix: object) -> "csr_array":
     Raises:
         VectorError: It is something else, or damaged.
     """
-    from scipy.sparse import csr_array, issparse
+    with unforked():
+        from scipy.sparse import csr_array, issparse
 
     sparse = issparse(matrix)
     try:
@@ -132,7 +134,8 @@ def _check_structure(matrix: Any) -> None:  # noqa: ANN401
 
 def _of_diagonals(matrix: Any) -> Any:  # noqa: ANN401
     """Return a matrix of diagonals as one of coordinates; scipy's own way trusts the offsets."""
-    from scipy.sparse import coo_array
+    with unforked():
+        from scipy.sparse import coo_array
 
     columns = np.arange(matrix.data.shape[1])
     rows = columns - matrix.offsets[:, None].astype(np.int64)

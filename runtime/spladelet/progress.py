@@ -16,14 +16,13 @@ from threading import Event, RLock, Thread
 from types import TracebackType
 from typing import Any
 
+from spladelet.forks import unforked
 from spladelet.printable import field
 
 _SECONDS_BEFORE_A_BAR = 0.5
 _SECONDS_BETWEEN_LINES = 30.0
 
 _shown: ContextVar[bool | None] = ContextVar("shown", default=None)
-
-
 _last_line = [0.0]  # when the last one was written
 
 
@@ -139,7 +138,8 @@ def _tqdm() -> Any:  # noqa: ANN401 - tqdm has no types
     with warnings.catch_warnings():
         # In notebooks it says that it is experimental, or that there are no widgets.
         warnings.simplefilter("ignore")
-        from tqdm.autonotebook import tqdm
+        with unforked():
+            from tqdm.autonotebook import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
         monitor_interval = 0  # no thread that wakes up to look after bars

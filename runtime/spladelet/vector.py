@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spladelet.errors import InputError, ModelMismatchError, VectorError
+from spladelet.forks import unforked
 from spladelet.parameters import as_count
 from spladelet.pruning import Pruning, Row
 from spladelet.text import shown
@@ -246,7 +247,8 @@ class SparseVectors(Sequence[SparseVector]):
 
     def to_csr(self) -> "csr_array":
         """Return a scipy CSR matrix, float32[texts, vocab_size], that shares these arrays."""
-        from scipy.sparse import csr_array
+        with unforked():
+            from scipy.sparse import csr_array
 
         shape = (len(self), self.vocab_size)
         return csr_array((self.weights, self.term_ids, self.row_offsets), shape=shape)

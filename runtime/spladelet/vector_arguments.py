@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import numpy as np
 
 from spladelet.errors import InputError
+from spladelet.forks import unforked
 from spladelet.text import shown
 from spladelet.vector import SparseVector, SparseVectors
 
@@ -75,7 +76,8 @@ def _is_scipys(given: object) -> TypeGuard["csr_array"]:
     """Say whether it is a sparse matrix, without loading scipy for what is none."""
     if type(given).__module__.partition(".")[0] != "scipy":
         return False
-    from scipy.sparse import issparse
+    with unforked():
+        from scipy.sparse import issparse
 
     return bool(issparse(given))
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from spladelet.documents import Document, to_document, to_line
 from spladelet.errors import InputError, RecordError, VectorError
 from spladelet.files import replacing, replacing_folder
+from spladelet.forks import unforked
 from spladelet.matrices import check_diagonals
 from spladelet.records import TEXTS, json_object
 from spladelet.sources import MAX_LINE, open_file, read_lines, translated
@@ -227,7 +228,8 @@ def _read_npz(
 
 def _matrix(arrays: Mapping[str, NDArray[Any]], path: Path) -> "csr_array":
     """Make the matrix that `scipy.sparse.save_npz` took apart, of whatever format it was."""
-    from scipy import sparse
+    with unforked():
+        from scipy import sparse
 
     name = arrays["format"].item()
     name = name.decode() if isinstance(name, bytes) else str(name)
@@ -254,7 +256,8 @@ def _read_splade_index(
 ) -> tuple[SparseVectors, list[Document]]:
     path = folder / _MATRIX
     with _reading(path) as file:
-        from scipy.sparse import csc_array
+        with unforked():
+            from scipy.sparse import csc_array
 
         arrays = np.load(file, allow_pickle=False)
         count = len(arrays["document_ids"])

@@ -4,7 +4,7 @@ ONNX Runtime's softmax, alone or inside its MultiHeadAttention, adds up a row's 
 many parts as the processor's vectors are wide. So its last bits differ between AVX2 and AVX-512,
 and the rounding to int8 that follows makes whole steps of them. Here that sum is a matrix product,
 which adds in the order of the positions; the other operators of the default model agree to the bit
-(tests/runtime/test_processors.py).
+(tests/runtime/encoder/test_processors.py).
 """
 
 import math

@@ -16,14 +16,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, Self
 
 from spladelet.bundle.bundle_files import check_name
 from spladelet.caches import private_folders
 from spladelet.errors import BundleFileError, BundleNotFoundError
-
-if TYPE_CHECKING:
-    from spladelet.files import FileEntry
+from spladelet.files import FileEntry
 
 MAX_BYTES = 16 << 30  # of a bundle that is unpacked or downloaded
 _CHUNK = 1 << 20
@@ -87,7 +85,7 @@ class Archive:
         """Return the text of the description."""
         return self._packed.read(self.head)
 
-    def check(self, files: Mapping[str, "FileEntry"]) -> None:
+    def check(self, files: Mapping[str, FileEntry]) -> None:
         """Compare what a description lists with the sizes that the .zip states.
 
         Raises:
@@ -114,7 +112,7 @@ class Archive:
         names = (name.removeprefix(self._top) for name in self._infos if name.startswith(self._top))
         return [name for name in names if name and not name.endswith("/")]
 
-    def verify(self, files: Mapping[str, "FileEntry"]) -> None:
+    def verify(self, files: Mapping[str, FileEntry]) -> None:
         """Read every file and compare its sha256.
 
         Raises:
@@ -123,7 +121,7 @@ class Archive:
         for name, entry in files.items():
             self._copy(name, entry, None)
 
-    def unpack(self, files: Mapping[str, "FileEntry"]) -> Path:
+    def unpack(self, files: Mapping[str, FileEntry]) -> Path:
         """Return the folder of the cache that holds these files, after unpacking what lacks.
 
         Args:
@@ -144,7 +142,7 @@ class Archive:
             "Set SPLADELET_CACHE to one, or unpack it yourself and pass the folder."
         )
 
-    def _unpack_to(self, folder: Path, files: Mapping[str, "FileEntry"]) -> None:
+    def _unpack_to(self, folder: Path, files: Mapping[str, FileEntry]) -> None:
         try:
             _sweep(folder.parent)
             with tempfile.TemporaryDirectory(
@@ -163,7 +161,7 @@ class Archive:
                 "yourself and pass the folder."
             ) from error
 
-    def _copy(self, name: str, entry: "FileEntry", target: Path | None) -> None:
+    def _copy(self, name: str, entry: FileEntry, target: Path | None) -> None:
         """Read a file to its end, write it where one is to be, and compare its sha256."""
         digest = hashlib.sha256()
         with self._packed.open(self._infos[self._top + name]) as source, _sink(target) as sink:
@@ -187,7 +185,7 @@ def _sink(target: Path | None) -> IO[bytes]:
     return target.open("xb")
 
 
-def _lacking(folder: Path, files: Mapping[str, "FileEntry"]) -> list[str]:
+def _lacking(folder: Path, files: Mapping[str, FileEntry]) -> list[str]:
     """Return the names of the files that a folder does not hold in their size."""
     return [name for name, entry in files.items() if _size(folder / name) != entry.size]
 

@@ -1,4 +1,4 @@
-"""The bundle: the contract between export and runtime.
+"""What a bundle is, and what its `spladelet.json` says.
 
 A bundle is a folder, or a .zip of one, that is complete by itself:
 

@@ -12,6 +12,7 @@ from spladelet.bundle.bundle_files import inside, read_file, refusals
 from spladelet.bundle.description import DESCRIPTION, MAX_DESCRIPTION_BYTES, Description
 from spladelet.bundle.folder import Bundle
 from spladelet.errors import BundleNotFoundError, InputError, SpladeletError
+from spladelet.forks import unforked
 
 DEFAULT = "default"
 
@@ -130,7 +131,8 @@ def _from_hub(name: str, revision: str | None) -> Bundle:
 
 def _download(name: str, revision: str | None) -> Bundle:
     """Fetch what the description lists, all of one commit, and check what is new by its hash."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    with unforked():
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     if isinstance(kept := try_to_load_from_cache(name, DESCRIPTION, revision=revision), str) and (
         revision == Path(kept).parent.name  # a commit never changes
@@ -164,7 +166,8 @@ def _description(name: str, revision: str | None) -> tuple[Path, bool]:
 
     Asks the hub once, and does without it at once where it does not answer.
     """
-    from huggingface_hub import hf_hub_download, hf_hub_url
+    with unforked():
+        from huggingface_hub import hf_hub_download, hf_hub_url
 
     try:
         _ask(hf_hub_url(name, DESCRIPTION, revision=revision))
@@ -179,7 +182,8 @@ def _description(name: str, revision: str | None) -> tuple[Path, bool]:
 
 def _ask(url: str) -> None:
     """Raise ConnectionError unless the hub answers, whatever it says."""
-    from huggingface_hub.utils import get_session
+    with unforked():
+        from huggingface_hub.utils import get_session
 
     try:
         patience = float(os.environ.get("HF_HUB_ETAG_TIMEOUT", _PATIENCE))

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from spladelet import Encoder, Index, SparseVectors, read_documents
-from spladelet.batches import batched
 from spladelet.cli import display
 from spladelet.cli.console import standard_input
 from spladelet.cli.options import Command, load_encoder, whole
-from spladelet.encoder.encoder import TEXTS_PER_WINDOW
 from spladelet.engines.base import Engine, Record
 from spladelet.engines.formats import convert, format_names, seismic_mapping, write_topics
 from spladelet.engines.payload import DOTS, Dots, TermNames
@@ -75,9 +73,8 @@ def _push_documents(options: argparse.Namespace, kind: type[Engine]) -> tuple[Pu
 
     def records() -> Iterator[Record]:
         documents = read_documents(standard_input() if str(options.index) == "-" else options.index)
-        for window in batched(documents, TEXTS_PER_WINDOW):
-            vectors = encoder.encode_documents(window, progress=False)
-            yield from map(Record, window, vectors)
+        for vectors, batch in encoder.encode_batches(documents):
+            yield from map(Record, batch, vectors)
 
     report = push(engine, records(), batch_size=options.batch_size, texts=not options.without_texts)
     return report, engine

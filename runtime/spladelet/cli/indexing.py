@@ -40,7 +40,7 @@ def build(encoder: Encoder, source: str | Path, options: argparse.Namespace) -> 
         [document for _, documents in batches for document in documents],
         model_name=encoder.description.name,
         weight_type=options.weights,
-        encoding=encoding.to_dict(),
+        encoding=encoding,
     )
 
 
@@ -58,7 +58,7 @@ def run_index(options: argparse.Namespace) -> str:
         options.output,
         weight_type=options.weights,
         model_name=encoder.description.name,
-        encoding=encoding.to_dict(),
+        encoding=encoding,
     ) as writer:
         for vectors, documents in _batches(encoder, options.file, encoding):
             writer.add(vectors, documents)
@@ -82,8 +82,9 @@ def run_add(options: argparse.Namespace) -> str:
         encoding = _kept_encoding(writer.encoding, options)
         for vectors, documents in _batches(encoder, options.file, encoding, ids):
             if options.replace:
-                replaced += writer.delete_with_passages(ids)
-            writer.add(vectors, documents)
+                replaced += writer.replace(ids, vectors, documents)
+            else:
+                writer.add(vectors, documents)
             given, entries = given + len(ids), entries + len(documents)
             ids.clear()
         after = len(writer)
@@ -126,7 +127,7 @@ def run_import(options: argparse.Namespace) -> str:
     encoder = load_encoder(options) if known else None
     term_ids = None
     if encoder is not None and options.names == "terms":
-        term_ids = encoder.term_ids()
+        term_ids = encoder.vocabulary()
     batches = read_vectors(
         options.source,
         encoder.vocab_size if encoder else options.vocab_size,
@@ -184,11 +185,13 @@ def _add_index_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _add_long_texts(command: argparse.ArgumentParser, default: str | None) -> None:
+    said = default or "as the index was made"
     command.add_argument(
         "--long-texts",
         choices=LONG_TEXTS,
         default=default,
-        help="cut them, merge all of one into one vector, or split it into passages (default: cut)",
+        help="cut them, merge all of one into one vector, or split it into passages "
+        f"(default: {said})",
     )
 
 

@@ -91,7 +91,7 @@ def run_encode(options: argparse.Namespace) -> Iterator[str]:
                     continue
                 if not is_one:
                     yield f"{field(document.id)}: {snippet('', document.content, 80)}"
-                terms = encoder.terms(document.content, vector)
+                terms = encoder.terms(document.content, vector, side=options.side)
                 added = [term.term for term in terms if not term.in_text]
                 notes = dict.fromkeys(added, "added by the model")
                 weights = {term.term: term.weight for term in terms}
@@ -212,7 +212,7 @@ def _queries(options: argparse.Namespace) -> list[str]:
 
 
 def _texts(given: list[str]) -> Iterator[Document]:
-    """Read the texts of the command line; of standard input where none or "-" is options."""
+    """Read the texts of the command line; of standard input where none or "-" is given."""
     if given in ([], ["-"]):
         return read_documents(standard_input())
     return (Document(str(number), text) for number, text in enumerate(given, start=1))

@@ -7,6 +7,7 @@ Texts are read a window at a time, tokenized, and turned into rows by their side
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -193,6 +194,10 @@ class Encoder:
         Yields:
             Vectors, and the documents that they are of: passages, where `encoding` says so.
 
+        Raises:
+            InputError: A limit of `encoding` makes no sense, or an item is no Document.
+            BundleGraphError: The model does not load (it does so at the first batch).
+
         Warns:
             TruncationWarning, LanguageWarning: As `encode_queries`, once, when all are encoded.
         """
@@ -251,25 +256,30 @@ class Encoder:
         check_same_model(vector, self._no_terms)
         return {self.term(i): weight for i, weight in vector.to_dict().items()}
 
-    def terms(self, text: str, vector: SparseVector) -> tuple[WeightedTerm, ...]:
-        """Return a document's terms, heaviest first, and which of them the model added.
+    def terms(
+        self, text: str, vector: SparseVector, *, side: Literal["query", "document"] = "document"
+    ) -> tuple[WeightedTerm, ...]:
+        """Return a text's terms, heaviest first, and which of them the model added.
 
         Args:
             text: The text that was encoded.
             vector: Its vector.
+            side: As what it was.
 
         Raises:
+            InputError: The text is no str.
             ModelMismatchError: The vector is of another model.
         """
-        own = {i for _, ids in self.document_words(text) for i in ids}
+        words = self.query_words(text) if side == "query" else self.document_words(text)
+        own = {i for _, ids in words for i in ids}
         check_same_model(vector, self._no_terms)
         return tuple(
             WeightedTerm(self.term(i), i, weight, i in own)
             for i, weight in vector.to_dict().items()
         )
 
-    def term_ids(self) -> dict[str, int]:
-        """Return the vocabulary: the number of each term."""
+    def vocabulary(self) -> dict[str, int]:
+        """Return the number of each term."""
         return {self.term(i): i for i in range(self.vocab_size)}
 
     def term(self, term_id: int) -> str:
@@ -277,11 +287,19 @@ class Encoder:
         return self._document.tokenizer.term(term_id)
 
     def query_words(self, text: str) -> list[tuple[str, list[int]]]:
-        """Return the words of a query that the model reads, each with its term ids."""
+        """Return the words of a query that the model reads, each with its term ids.
+
+        Raises:
+            InputError: It is no str.
+        """
         return self._query.tokenizer.word_pieces(as_text(text, "the query"))
 
     def document_words(self, text: str) -> list[tuple[str, list[int]]]:
-        """Return the words of a document that the model reads, each with its term ids."""
+        """Return the words of a document that the model reads, each with its term ids.
+
+        Raises:
+            InputError: It is no str.
+        """
         return self._document.tokenizer.word_pieces(as_text(text, "the document"))
 
     def explain(

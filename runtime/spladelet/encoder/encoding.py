@@ -1,11 +1,11 @@
 """How documents become vectors: a value that an index keeps, for those that are added later."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from spladelet.errors import InputError
+from spladelet.pruning import Pruning
 
 LONG_TEXTS = ("cut", "merge", "split")
 OVERLAP = 32  # tokens that neighbouring windows of a long text share
@@ -30,20 +30,13 @@ class Encoding:
     min_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        most, least = self.max_active_dims, self.min_weight
-        sound = (
-            self.long_texts in LONG_TEXTS
-            and (most is None or (type(most) is int and most >= 1))
-            and type(least) in (int, float)
-            and math.isfinite(least)
-            and least >= 0
-        )
-        if not sound:
+        if self.long_texts not in LONG_TEXTS:
             raise InputError(
-                f"documents cannot be encoded with {asdict(self)}; expected long_texts to be one "
-                f"of {', '.join(LONG_TEXTS)}, max_active_dims a whole number from 1 or None, and "
-                "min_weight a finite number, 0 or above."
+                f"long_texts is {self.long_texts!r:.60}; expected one of {', '.join(LONG_TEXTS)}."
             )
+        limits = Pruning(self.max_active_dims, self.min_weight)
+        object.__setattr__(self, "max_active_dims", limits.max_active_dims)
+        object.__setattr__(self, "min_weight", limits.min_weight)
 
     @classmethod
     def of_index(cls, kept: Mapping[str, Any]) -> "Encoding":

@@ -1,4 +1,4 @@
-"""Passages: what becomes of a document that is longer than a model reads, and the ids they get.
+"""Passages: what becomes of a document that is longer than a model reads.
 
 A passage knows the document that it is of by its metadata, for an id may have a "#" of its own.
 """

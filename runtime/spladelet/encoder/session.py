@@ -133,7 +133,7 @@ class GraphSession:
         if release < _TAKES_ZERO_FOR_GRANTED:
             needed = ".".join(map(str, _TAKES_ZERO_FOR_GRANTED))
             raise BundleGraphError(
-                f"{self._bundle.path(self._name)} was exported by spladelet 0.1.0, and ONNX "
+                f"{self._bundle.path(self._name)} states no zero points, and ONNX "
                 f"Runtime {version} fails on such graphs on this processor, which has no VNNI. "
                 f"Upgrade with `pip install -U 'onnxruntime>={needed}'`, or export the bundle "
                 "again."

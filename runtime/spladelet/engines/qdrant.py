@@ -26,6 +26,7 @@ from spladelet.engines.base import (
 from spladelet.engines.facts import Facts
 from spladelet.engines.payload import TermNames, id_keyed
 from spladelet.engines.registry import register
+from spladelet.forks import unforked
 from spladelet.vector import SparseVector
 
 _NAMESPACE = uuid.UUID("6a1e7f0c-5b0e-5d0a-9a53-0f1c8a4f5d11")
@@ -111,8 +112,10 @@ class Qdrant(Engine):
     @classmethod
     def _client_errors(cls) -> tuple[type[Exception], ...]:
         extras.load("qdrant_client", cls.name, "Qdrant")
-        from qdrant_client.common.client_exceptions import QdrantException
-        from qdrant_client.http.exceptions import ApiException
+        with unforked():
+            from qdrant_client.common.client_exceptions import QdrantException
+        with unforked():
+            from qdrant_client.http.exceptions import ApiException
 
         return (ApiException, QdrantException)
 

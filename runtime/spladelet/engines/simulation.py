@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spladelet.errors import InputError
 from spladelet.evaluation.grades import Qrels
 from spladelet.evaluation.measures import mean, measure
+from spladelet.forks import unforked
 from spladelet.index.index import Index
 from spladelet.vector import SparseVectors
 from spladelet.vector_arguments import as_vectors
@@ -187,7 +188,8 @@ def _changed(
     term_ids: NDArray[np.int32] | None = None,
 ) -> SparseVectors:
     """Return the vectors with other weights; zeros go, and terms that meet keep the heavier."""
-    from scipy.sparse import csr_array
+    with unforked():
+        from scipy.sparse import csr_array
 
     ids = vectors.term_ids if term_ids is None else term_ids
     rows = np.repeat(np.arange(len(vectors)), vectors.active_dims)

@@ -15,6 +15,7 @@ from spladelet import extras
 from spladelet.errors import InputError
 from spladelet.evaluation.grades import Qrels, check_grades
 from spladelet.evaluation.runs import Run, ranking
+from spladelet.forks import unforked
 from spladelet.text import shown
 
 # BEIR's, by ir_measures' names: RR is reciprocal rank (MRR), R recall, AP average precision (MAP).
@@ -147,7 +148,8 @@ def compare(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Compariso
         return Comparison(difference, difference, difference, 1.0, *counts)
     if len(gap) < 2:  # one query says nothing of others
         return Comparison(difference, -1.0, 1.0, 1.0, *counts)
-    from scipy.stats import ttest_rel
+    with unforked():
+        from scipy.stats import ttest_rel
 
     with warnings.catch_warnings():
         # Of equal differences: the interval has no width then, and is right.

@@ -58,7 +58,7 @@ class Filter:
         """Parse what a search was given; None if every document may be found.
 
         Raises:
-            InputError: A condition is not well-formed, or `ids` is not several str.
+            InputError: A condition is not well-formed, or `ids` is not several ids.
         """
         if where is None and ids is None:
             return None

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -179,7 +179,9 @@ def _sum(raw: Mapping[str, Any]) -> str:
 
 def _segment_entry(raw: Mapping[str, Any], where: Path) -> SegmentEntry:
     if not SEGMENT_NAME.fullmatch(raw["name"]):
-        raise IndexFormatError(f"{where} names segment {raw['name']!r}, which none is called.")
+        raise IndexFormatError(
+            f"{where} names segment {raw['name']!r}, which is no name of a segment."
+        )
     files = {name: FileEntry(**raw["files"][name]) for name in FILES}
     marks = [name for name in raw["files"] if DELETED_NAME.fullmatch(name)]
     files |= {name: FileEntry(**raw["files"][name]) for name in marks}
@@ -196,15 +198,23 @@ def _count(raw: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def check_encoding(given: Mapping[str, Any] | None) -> dict[str, Any]:
+class KeptEncoding(Protocol):
+    """How documents are encoded: `spladelet.Encoding`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as values of JSON by name."""
+
+
+def check_encoding(given: KeptEncoding | Mapping[str, Any] | None) -> dict[str, Any]:
     """Return how documents are encoded, as a manifest can keep it.
 
     Raises:
         InputError: It is no mapping from names to values of JSON.
     """
     try:
-        kept: dict[str, Any] = json.loads(json.dumps(dict(given or {}), allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
+        fields = given if given is None or isinstance(given, Mapping) else given.to_dict()
+        kept: dict[str, Any] = json.loads(json.dumps(dict(fields or {}), allow_nan=False))
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"encoding is {given!r:.60}; expected values of JSON by name ({error})."
         ) from error

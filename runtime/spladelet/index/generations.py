@@ -295,7 +295,7 @@ def _make(path: Path) -> list[Path]:
     except ValueError as error:
         raise IndexWriteError(
             f"{str(path)!r} can be no folder ({error}). Call it otherwise."
-        ) from (error)
+        ) from error
     return made
 
 

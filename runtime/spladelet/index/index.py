@@ -23,7 +23,14 @@ from spladelet.files import as_path
 from spladelet.index import segment_files
 from spladelet.index.build import build_segment, join_rows
 from spladelet.index.filters import Filter, Where
-from spladelet.index.format import MAX_DOCUMENTS, Manifest, SegmentEntry, check_encoding, check_kind
+from spladelet.index.format import (
+    MAX_DOCUMENTS,
+    KeptEncoding,
+    Manifest,
+    SegmentEntry,
+    check_encoding,
+    check_kind,
+)
 from spladelet.index.generations import claim
 from spladelet.index.hits import Hit
 from spladelet.index.segment import Segment
@@ -74,7 +81,7 @@ class Index:
         *,
         model_name: str = "",
         weight_type: str = "float32",
-        encoding: Mapping[str, Any] | None = None,
+        encoding: KeptEncoding | Mapping[str, Any] | None = None,
     ) -> "Index":
         """Index vectors, with the documents they were made of.
 
@@ -86,8 +93,8 @@ class Index:
             model_name: What people call the model; kept for `info`.
             weight_type: What weights are kept in: "float32" (4 bytes, exact), "float16" (2 bytes)
                 or "uint8" (1 byte, with a scale for each term).
-            encoding: How the documents were encoded, kept for whoever adds others: values of JSON
-                by name.
+            encoding: How the documents were encoded, kept for whoever adds others: an `Encoding`,
+                or values of JSON by name.
 
         Raises:
             InputError: There are not as many documents as vectors, or `weight_type` is none of
@@ -113,8 +120,8 @@ class Index:
     def open(cls, path: str | os.PathLike[str]) -> "Index":
         """Open a saved index in place: its large files stay on disk until needed.
 
-        Processes that open the same folder share the memory of these; files below a megabyte, of
-        which small segments consist, are read by each.
+        Processes that open the same folder share the memory of these; files below a megabyte
+        (64 KiB from Python 3.13 on), of which small segments consist, are read by each.
 
         Takes no lock and writes nothing, so a read-only file system will do. Goes on reading the
         generation it opened, whatever a writer does, until `refresh`.

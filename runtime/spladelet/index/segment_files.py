@@ -19,10 +19,10 @@
 Files are written, and never again: who edits one in place, or cuts it short, takes the ground from
 under those who have it mapped, and the system ends their process (SIGBUS), which nothing in it can
 prevent. Replace the folder by renaming, or change the index through a writer. Files below a
-megabyte are read whole and not mapped. Each that is mapped takes a descriptor until Python 3.13:
-none of a small segment, five of a full one (nine, where metadata differ from document to document),
-so that a process that may have 256 open reads some ten million documents. What was damaged is found
-when it is first used, see `integrity`.
+megabyte (64 KiB from Python 3.13 on) are read whole and not mapped. Each that is mapped takes a
+descriptor until Python 3.13: none of a small segment, five of a full one (nine, where metadata
+differ from document to document), so that a process that may have 256 open reads some ten million
+documents. What was damaged is found when it is first used, see `integrity`.
 
 Readers take no lock and write nothing. A segment that a reader has open already is not opened
 again for a newer generation.

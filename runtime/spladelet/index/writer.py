@@ -22,9 +22,17 @@ from spladelet.files import as_path
 from spladelet.index import segment_files
 from spladelet.index.build import build_segment, merge_segments
 from spladelet.index.filters import Filter, Where
-from spladelet.index.format import MAX_DOCUMENTS, Manifest, SegmentEntry, check_encoding, check_kind
+from spladelet.index.format import (
+    MAX_DOCUMENTS,
+    KeptEncoding,
+    Manifest,
+    SegmentEntry,
+    check_encoding,
+    check_kind,
+)
 from spladelet.index.generations import IndexFolder, claim, write_error
 from spladelet.index.metadata_table import MetadataTable
+from spladelet.index.pending import Pending
 from spladelet.index.segment import Segment, hash_ids
 from spladelet.vector import SparseVectors, check_same_model
 from spladelet.vector_arguments import as_vectors
@@ -69,7 +77,7 @@ class IndexWriter:
 
     _manifest: Manifest
     _parts: list[_Part]
-    _pending: "_Pending"
+    _pending: Pending
     _folder: IndexFolder
     _resources: ExitStack
     _changed: bool
@@ -81,7 +89,7 @@ class IndexWriter:
         *,
         weight_type: str | None = None,
         model_name: str = "",
-        encoding: Mapping[str, Any] | None = None,
+        encoding: KeptEncoding | Mapping[str, Any] | None = None,
     ) -> None:
         self._begin(path, _new_manifest(weight_type, model_name, encoding))
         try:
@@ -98,7 +106,7 @@ class IndexWriter:
         *,
         weight_type: str | None = None,
         model_name: str = "",
-        encoding: Mapping[str, Any] | None = None,
+        encoding: KeptEncoding | Mapping[str, Any] | None = None,
     ) -> "IndexWriter":
         """Begin an index that takes the place of the one at `path`, if there is one.
 
@@ -150,7 +158,7 @@ class IndexWriter:
             where: What their metadata must be, see `Index.search`; others of the ids stay.
 
         Raises:
-            InputError: `ids` is one str, not several, one of them is no str, or `where` is not
+            InputError: `ids` is one str, not several, one of them is no id, or `where` is not
                 well-formed.
         """
         self._check_open()
@@ -173,6 +181,26 @@ class IndexWriter:
         split = {identity for identity in asked if self._delete_passages(identity)}
         self.delete(split)  # which may be there whole, too
         return len(split) + self.delete(i for i in asked if i not in split)
+
+    def replace(
+        self, ids: Iterable[str], vectors: SparseVectors, documents: Iterable[Document]
+    ) -> int:
+        """Put documents, or their passages, in the place of those with some ids, passages included.
+
+        Args:
+            ids: The ids of the documents to be replaced, as they were before they were split.
+            vectors: One vector for each of `documents`.
+            documents: What comes in their place.
+
+        Returns:
+            How many of the ids there were.
+
+        Raises:
+            InputError, DuplicateIdError, ModelMismatchError: See `add`.
+        """
+        replaced = self.delete_with_passages(ids)
+        self.add(vectors, documents)
+        return replaced
 
     def commit(self) -> None:
         """Make the changes so far the index's next generation.
@@ -213,7 +241,7 @@ class IndexWriter:
         """Drop what is not committed, and let other writers in."""
         if not self._closed and self._folder.is_mine:
             self._folder.discard(part.entry.name for part in self._parts if part.is_new)
-        self._parts, self._pending, self._closed = [], _Pending(), True
+        self._parts, self._pending, self._closed = [], Pending(), True
         self._resources.close()
 
     def __len__(self) -> int:
@@ -239,7 +267,7 @@ class IndexWriter:
         """Claim the folder, with nothing in the index to be."""
         self._manifest = manifest
         self._parts = []
-        self._pending = _Pending()
+        self._pending = Pending()
         self._changed = self._closed = False
         self._resources = ExitStack()
         self._folder = self._resources.enter_context(claim(as_path(path, "the index").absolute()))
@@ -401,47 +429,11 @@ class IndexWriter:
 
 
 def _new_manifest(
-    weight_type: str | None, model_name: str, encoding: Mapping[str, Any] | None
+    weight_type: str | None, model_name: str, encoding: KeptEncoding | Mapping[str, Any] | None
 ) -> Manifest:
     kind = "float32" if weight_type is None else weight_type
     check_kind(kind)
     return Manifest(0, 0, None, model_name or "", kind, (), check_encoding(encoding))
-
-
-class _Pending:
-    """Documents that wait to become a segment."""
-
-    def __init__(self) -> None:
-        self.places: dict[str, int] = {}  # of those not deleted, by id
-        self._vectors: list[SparseVectors] = []
-        self._documents: list[Document] = []
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def add(self, vectors: SparseVectors, documents: Sequence[Document]) -> None:
-        start = len(self._documents)
-        self.places |= {document.id: start + i for i, document in enumerate(documents)}
-        self._vectors.append(vectors)
-        self._documents += documents
-
-    def delete(self, ids: Iterable[str]) -> int:
-        return sum(self.places.pop(i, None) is not None for i in ids)
-
-    def find(self, ids: Iterable[str]) -> dict[str, Document]:
-        return {i: self._documents[self.places[i]] for i in ids if i in self.places}
-
-    def take(self, count: int) -> tuple[SparseVectors, list[Document]]:
-        """Remove and return the first so many that are not deleted."""
-        places = np.sort(np.fromiter(self.places.values(), np.int64, len(self.places)))
-        vocab_size, model = self._vectors[0].vocab_size, self._vectors[0].model
-        joined = SparseVectors.stack(self._vectors, vocab_size, model)
-        documents = self._documents
-        first, rest = places[:count], places[count:]
-        self.places, self._vectors, self._documents = {}, [], []
-        if len(rest):
-            self.add(joined.take(rest), [documents[place] for place in rest.tolist()])
-        return joined.take(first), [documents[place] for place in first.tolist()]
 
 
 def _plan_merge(segments: Sequence[Segment]) -> slice | None:

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from spladelet import Document
+from spladelet import Document, Index, IndexWriter, SparseVector, SparseVectors
 from spladelet.encoder import Encoding, TruncationWarning
 from spladelet.errors import InputError
 
@@ -21,6 +21,7 @@ def test_an_index_keeps_it_as_it_is():
 
     assert Encoding.of_index(encoding.to_dict()) == encoding
     assert Encoding.of_index({"long_texts": "split", "unknown": 1}) == Encoding("split")
+    assert Encoding("cut", np.int64(5), np.float32(0.5)) == Encoding("cut", 5, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_an_index_keeps_it_as_it_is():
     ],
 )
 def test_what_could_not_be_done_is_refused(fields):
-    with pytest.raises(InputError, match="documents cannot be encoded with"):
+    with pytest.raises(InputError, match=r"(long_texts|max_active_dims|min_weight) is"):
         Encoding(**fields)
     with pytest.raises(InputError, match="pip install -U spladelet"):
         Encoding.of_index(fields)
@@ -114,7 +115,7 @@ def test_terms_say_which_of_them_the_model_added(encoder):
     assert {t.term: np.float32(t.weight) for t in terms} == encoder.decode(vector)
     assert {t.term for t in terms if t.in_text} == {"rocket", "launch"}
     assert [t.weight for t in terms] == sorted((t.weight for t in terms), reverse=True)
-    assert all(encoder.term_ids()[t.term] == t.term_id for t in terms)
+    assert all(encoder.vocabulary()[t.term] == t.term_id for t in terms)
 
 
 def test_a_vector_that_exists_is_explained_as_it_is(encoder):
@@ -128,3 +129,21 @@ def test_a_vector_that_exists_is_explained_as_it_is(encoder):
     assert {t.term_ids[0] for t in explained.terms} <= set(pruned.term_ids.tolist())
     assert explained.score == pytest.approx(encoder.encode_query(query).dot(pruned))
     assert explained.score < whole.score
+
+
+def test_an_index_takes_it_as_it_is(tmp_path):
+    rows = SparseVectors.from_rows([SparseVector([1], [1.0], 2)], 2)
+    encoding = Encoding("split", max_active_dims=8)
+    Index.build(rows, encoding=encoding).save(tmp_path / "built")
+    with IndexWriter(tmp_path / "written", encoding=encoding) as writer:
+        writer.add(rows)
+
+    for name in ("built", "written"):
+        assert Encoding.of_index(Index.open(tmp_path / name).encoding) == encoding
+
+
+def test_terms_of_a_query_are_read_as_a_query(encoder):
+    vector = encoder.encode_query("rocket launch")
+
+    terms = encoder.terms("rocket launch", vector, side="query")
+    assert {t.term for t in terms if t.in_text} == {"rocket", "launch"}

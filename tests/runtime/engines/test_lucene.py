@@ -1,6 +1,7 @@
 """Scores of Lucene itself: Elasticsearch and OpenSearch store weights in its FeatureField.
 
-SPLADELET_LUCENE names a jar that holds Lucene (Anserini's has it); .ci/run fetches one.
+SPLADELET_LUCENE names a jar that holds Lucene (Anserini's has it); .ci/run fetches one. Set it for
+a run of this file alone: once a JVM is in a process, the next large product of OpenBLAS ends it.
 """
 
 import os

@@ -384,3 +384,19 @@ def test_documents_are_deleted_with_their_passages(tmp_path):
         assert opened.delete_with_passages(["long", "short", "none"]) == 2
 
     assert ids_in(tmp_path / "index") == ["long#70", "short#0"]
+
+
+def test_documents_are_replaced_with_their_passages(tmp_path):
+    def passages(count):
+        return [
+            Document(f"long#{n}", f"of {count}", metadata={"document": "long", "passage": n})
+            for n in range(count)
+        ]
+
+    with IndexWriter(tmp_path / "index") as opened:
+        opened.add(vectors_of([{1: 1.0}] * 4), passages(4))
+        assert opened.replace(["long", "new"], vectors_of([{1: 1.0}] * 2), passages(2)) == 1
+
+    index = Index.open(tmp_path / "index")
+    assert ids_in(index) == ["long#0", "long#1"]
+    assert index.document(0).text == "of 2"
