@@ -51,21 +51,3 @@ def test_imports_go_down():
         if room(other) != room(module) and FLOOR[room(other)] >= FLOOR[room(module)]
     ]
     assert upwards == []
-
-
-def test_there_is_no_circle():
-    left = {module: set(imports(module)) - {module} for module in names()}
-    while free := [module for module, others in left.items() if not others & left.keys()]:
-        for module in free:
-            del left[module]
-    assert left == {}
-
-
-def test_no_two_modules_have_one_name():
-    ends = [name.rpartition(".")[2] for name in names()]
-    ends = [end for end in ends if end != "__init__"]
-    rooms = {room(module) for module in names() if "." in module}
-
-    # "checkpoint" is the room's own module
-    assert len(ends) == len(set(ends))
-    assert rooms & set(ends) == {"checkpoint"}
