@@ -145,6 +145,11 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep documents whose id is the query's own, which BEIR leaves out",
     )
+    _add_outputs(command)
+    add_pruning(command)
+
+
+def _add_outputs(command: argparse.ArgumentParser) -> None:
     command.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report")
     command.add_argument(
         "--examples", type=_count, default=5, metavar="N", help="wins and losses in it (default: 5)"
@@ -159,7 +164,6 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         "--cache", type=Path, metavar="FOLDER", help="where vectors are kept (default: yours)"
     )
     command.add_argument("--no-cache", action="store_true", help="keep no vectors")
-    add_pruning(command)
 
 
 def _add_fuse(command: argparse.ArgumentParser) -> None:
