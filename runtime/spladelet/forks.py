@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _loading = threading.RLock()
+_PATIENCE = 30.0  # seconds; who forks in the midst of an import could wait for itself otherwise
+_forking = threading.local()
 
 
 @contextmanager
@@ -20,14 +22,24 @@ def unforked() -> Iterator[None]:
         yield
 
 
+def _wait() -> None:
+    _forking.has_waited = _loading.acquire(timeout=_PATIENCE)
+
+
+def _go_on() -> None:
+    if _forking.has_waited:
+        _loading.release()
+
+
 def _renew() -> None:
+    # A child's own: its parent's is held by the thread that forked, and may be by one that is gone.
     global _loading
     _loading = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=lambda: _loading.acquire(),
-        after_in_parent=lambda: _loading.release(),
+        before=_wait,
+        after_in_parent=_go_on,
         after_in_child=_renew,
     )
