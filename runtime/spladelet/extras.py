@@ -26,7 +26,8 @@ def load(module: str, extra: str, purpose: str) -> ModuleType:
         wanted = f"'spladelet[{extra}]'"
         if isinstance(error, ModuleNotFoundError) and error.name == package:
             raise MissingDependencyError(
-                f"{purpose} needs {package}. Install it with `pip install {wanted}`."
+                f"{purpose} needs {package}, which is not installed. Install it with "
+                f"`pip install {wanted}`."
             ) from error
         # It is there, and what it imports itself is not, or is of another version.
         raise MissingDependencyError(
