@@ -17,7 +17,8 @@ def test_a_missing_package_is_named_with_its_extra(module):
     with pytest.raises(MissingDependencyError) as caught:
         extras.load(module, "purring", "purring")
     assert str(caught.value) == (
-        "purring needs no_such_package, which is not installed. Install it with `pip install 'spladelet[purring]'`."
+        "purring needs no_such_package, which is not installed. Install it with "
+        "`pip install 'spladelet[purring]'`."
     )
 
 

@@ -103,10 +103,8 @@ def test_a_missing_package_names_its_extra(
     monkeypatch.setitem(sys.modules, module, None)
     status, _, err = run(capsys, "evaluate", collection_folder, "--report", tmp_path / "r.html")
     assert status == 1
-    assert (
-        f"needs {module}, which is not installed. Install it with `pip install 'spladelet[evaluate]'`"
-        in err
-    )
+    assert f"needs {module}, which is not installed. Install it with" in err
+    assert "`pip install 'spladelet[evaluate]'`" in err
 
 
 def test_a_second_evaluation_reads_the_vectors(capsys, collection_folder, tmp_path):
