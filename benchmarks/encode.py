@@ -268,7 +268,10 @@ def _quantize_openvino(checkpoint: Path, folder: Path) -> None:
 
 
 def _random_checkpoint(folder: Path) -> Path:
-    """Make a checkpoint of the default model's shape: speed does not depend on the weights."""
+    """Make a checkpoint of the default model's shape: speed does not depend on the weights.
+
+    But vectors must be sparse to be exported, so the bias puts most terms below zero.
+    """
     import torch
     from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
@@ -278,7 +281,9 @@ def _random_checkpoint(folder: Path) -> Path:
     config = BertConfig(
         hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
     )
-    BertForMaskedLM(config).save_pretrained(folder)
+    model = BertForMaskedLM(config)
+    torch.nn.init.constant_(model.cls.predictions.bias, -1.2)
+    model.save_pretrained(folder)
     special = {"unk": "[UNK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
     PreTrainedTokenizerFast(
         tokenizer_file=str(find_bundle(None).path("tokenizer.json")),
