@@ -342,10 +342,9 @@ class Folder:
         """Say whether its path still leads to it."""
         if self._handle is None:
             return self.path.is_dir()
-        try:
+        with suppress(OSError):
             return os.path.samestat(os.stat(self.path), self.status())
-        except OSError:
-            return False
+        return False
 
     def close(self) -> None:
         """Let go of it."""

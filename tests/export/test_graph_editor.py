@@ -28,7 +28,8 @@ def test_the_graph_is_as_it_was_until_the_end():
     graph = graph_of([helper.make_node("Add", ["x", "one"], ["y"])], one=1)
     editor = GraphEditor(graph)
 
-    total = editor.add("Add", ["x", editor.constant("two", np.float32(2))], "total", name="sum")
+    two = editor.constant("two", np.float32(2))
+    total = editor.add("Add", ["x", two], "total", {"name": "sum"})
     editor.add("Mul", [total, total], "y")
 
     assert [node.op_type for node in editor.readers("x")] == ["Add"]
@@ -58,7 +59,7 @@ def test_a_constant_may_become_the_output_of_a_node():
     editor = GraphEditor(graph)
 
     del editor.constants["one"]
-    editor.add("Cast", [editor.constant("half", np.float16(1))], "one", to=TensorProto.FLOAT)
+    editor.add("Cast", [editor.constant("half", np.float16(1))], "one", {"to": TensorProto.FLOAT})
     editor.nodes += graph.node
     editor.finish()
 

@@ -72,20 +72,15 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
         CheckpointError: There is none, or it is of a kind that cannot be exported.
     """
     top, source = _locate(checkpoint)
-    query, document = read_routes(top)
-    if document.encoder is None or document.table is not None:
-        raise CheckpointError(
-            f"{top} encodes documents by a table of weights. Only queries can do without a masked "
-            "language model."
-        )
-    family = _check_encoder(document.encoder)
+    query, document, encoder = _check_routes(top)
+    family = _check_encoder(encoder)
     prompts = _prompts(top)
     # sentence-transformers takes no other name for it, as long as there is a "document", and it
     # puts an empty one where there is none.
     prompt = prompts.get("document", "")
-    semantics = replace(_semantics(document, document.encoder), prompt=prompt)
+    semantics = replace(_semantics(document, encoder), prompt=prompt)
     found = Checkpoint(
-        document.encoder,
+        encoder,
         str(source["checkpoint"]).rstrip("/").rsplit("/", 1)[-1],
         family,
         replace(semantics, prompt=prompts.get("query", "")),
@@ -93,6 +88,17 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
         source,
     )
     return _with_query_side(found, query, document, top)
+
+
+def _check_routes(top: Path) -> tuple[Route, Route, Path]:
+    """Return the routes of queries and of documents, and the folder of the documents' model."""
+    query, document = read_routes(top)
+    if document.encoder is None or document.table is not None:
+        raise CheckpointError(
+            f"{top} encodes documents by a table of weights. Only queries can do without a masked "
+            "language model."
+        )
+    return query, document, document.encoder
 
 
 def _with_query_side(found: Checkpoint, query: Route, document: Route, top: Path) -> Checkpoint:

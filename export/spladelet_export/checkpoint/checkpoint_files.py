@@ -1,6 +1,8 @@
 """Reading a checkpoint's files: JSON of the expected kind, and folders that stay inside."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,24 @@ def read_json(path: Path, kind: type) -> Any:  # noqa: ANN401
     Raises:
         CheckpointError: It cannot be read, is no JSON, or of another kind.
     """
-    try:
+    with _refusals(path):
         if not path.is_file():
             return None
         content = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(content, ensure_ascii=False).encode()
+    if not isinstance(content, kind):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}; expected a {kind.__name__}. Get the "
+            "checkpoint again."
+        )
+    return content
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Raise what is wrong with a file of JSON as a CheckpointError."""
+    try:
+        yield
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read: {error.strerror or error}. Make it readable."
@@ -33,12 +48,6 @@ def read_json(path: Path, kind: type) -> Any:  # noqa: ANN401
         raise CheckpointError(
             f"{path} is no checkpoint's: its JSON is nested too deep. Get the checkpoint again."
         ) from error
-    if not isinstance(content, kind):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}; expected a {kind.__name__}. Get the "
-            "checkpoint again."
-        )
-    return content
 
 
 def inside(top: Path, folder: Path, where: str) -> Path:

@@ -82,8 +82,8 @@ class _AttentionWriter:
     def _read_mask(self) -> None:
         add = self.editor.add
         column = add("Unsqueeze", ["attention_mask", self._numbers(2)], f"{ATTENTION}/column")
-        add("Cast", [column], _IS_TEXT, to=TensorProto.BOOL)
-        add("Cast", [column], _SHARE, to=TensorProto.FLOAT)
+        add("Cast", [column], _IS_TEXT, {"to": TensorProto.BOOL})
+        add("Cast", [column], _SHARE, {"to": TensorProto.FLOAT})
         own = add("Unsqueeze", [_SHARE, self._numbers(1)], f"{ATTENTION}/share_4d")
         add("Expand", [own, self._numbers(1, 1, 1, _COLUMNS)], _COUNTED)
 
@@ -91,10 +91,10 @@ class _AttentionWriter:
         add, name = self.editor.add, node.output[0]
         shares = self._exponentials(node.input[0], name)
         # Padding is in these scores already, as very small numbers, so every position counts.
-        shape = add("Shape", [shares], f"{name}/shape", start=-1)
-        shape = add("Concat", [shape, self._numbers(_COLUMNS)], f"{name}/columns", axis=0)
+        shape = add("Shape", [shares], f"{name}/shape", {"start": -1})
+        shape = add("Concat", [shape, self._numbers(_COLUMNS)], f"{name}/columns", {"axis": 0})
         one = numpy_helper.from_array(np.ones(1, np.float32))
-        ones = add("ConstantOfShape", [shape], f"{name}/ones", value=one)
+        ones = add("ConstantOfShape", [shape], f"{name}/ones", {"value": one})
         totals = self._first(add("MatMul", [shares, ones], f"{name}/totals"), -1)
         add("Div", [shares, totals], name)
 
@@ -114,7 +114,7 @@ class _AttentionWriter:
         sums = add("MatMul", [shares, values], f"{name}/sums")
         totals = self._first(add("MatMul", [shares, _COUNTED], f"{name}/totals"), -1)
         means = add("Div", [sums, totals], f"{name}/means")
-        joined = add("Transpose", [means], f"{name}/joined", perm=[0, 2, 1, 3])
+        joined = add("Transpose", [means], f"{name}/joined", {"perm": [0, 2, 1, 3]})
         add("Reshape", [joined, self._numbers(0, 0, -1)], name)
 
     def _projections(
@@ -139,12 +139,12 @@ class _AttentionWriter:
     def _exponentials(self, scores: str, name: str) -> str:
         """Subtract each row's maximum first, as softmax does: an exponential could overflow."""
         add = self.editor.add
-        top = add("ReduceMax", [scores, self._numbers(-1)], f"{name}/top", keepdims=1)
+        top = add("ReduceMax", [scores, self._numbers(-1)], f"{name}/top", {"keepdims": 1})
         return add("Exp", [add("Sub", [scores, top], f"{name}/below")], f"{name}/shares")
 
     def _split(self, name: str, heads: int, order: Sequence[int]) -> str:
         apart = self.editor.add("Reshape", [name, self._numbers(0, 0, heads, -1)], f"{name}/heads")
-        return self.editor.add("Transpose", [apart], f"{name}/by_head", perm=order)
+        return self.editor.add("Transpose", [apart], f"{name}/by_head", {"perm": order})
 
     def _first(self, name: str, axis: int) -> str:
         inputs = [name, self._numbers(0), self._numbers(1), self._numbers(axis)]

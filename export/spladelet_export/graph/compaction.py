@@ -43,7 +43,7 @@ def _share_decoder(graph: onnx.GraphProto) -> None:
     widths = np.array([tensor.dims[1] for tensor in blocks], np.int64)
     sizes = editor.constant(f"{tensor_names.PREFIX}block_sizes", widths)
     name = tensor_names.DECODER
-    decoder = editor.add("Transpose", [embedding], name, name=name, perm=[1, 0])
+    decoder = editor.add("Transpose", [embedding], name, {"name": name, "perm": [1, 0]})
     # Under the names that the constants had, so that the products need not know.
     names = [tensor.name for tensor in blocks]
     split = helper.make_node("Split", [decoder, sizes], names, name=sizes, axis=1)
@@ -92,6 +92,6 @@ def _store_half_precision(graph: onnx.GraphProto) -> None:
         if np.array_equal(half.astype(np.float32), values):
             del editor.constants[name]
             stored = editor.constant(f"{name}/float16", half)
-            editor.add("Cast", [stored], name, name=stored, to=TensorProto.FLOAT)
+            editor.add("Cast", [stored], name, {"name": stored, "to": TensorProto.FLOAT})
     editor.nodes += graph.node
     editor.finish()

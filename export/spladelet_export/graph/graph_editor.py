@@ -1,7 +1,8 @@
 """Writing a graph anew: nodes in their order, constants by name."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -28,7 +29,13 @@ class GraphEditor:
     def __post_init__(self) -> None:
         self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
 
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+    def add(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        output: str,
+        attributes: Mapping[str, object] = MappingProxyType({}),
+    ) -> str:
         """Add a node.
 
         Args:

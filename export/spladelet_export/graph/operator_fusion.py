@@ -73,4 +73,4 @@ def _split_layer_norm(editor: GraphEditor, node: onnx.NodeProto) -> None:
     total = (list(node.output[3:4]) or [f"{node.output[0]}/sum"])[0]
     epsilon = next(a.f for a in node.attribute if a.name == "epsilon")
     editor.add("Add", [left, right], total)
-    editor.add("LayerNormalization", [total, *norm], node.output[0], epsilon=epsilon)
+    editor.add("LayerNormalization", [total, *norm], node.output[0], {"epsilon": epsilon})

@@ -65,19 +65,22 @@ def fuse_pooling(
     Raises:
         GraphError: The graph does not end as a masked language model does.
     """
-    graph = model.graph
-    _check_inputs(graph)
-    tail = _find_tail(graph)
+    _check_inputs(model.graph)
+    tail = _find_tail(model.graph)
+    _replace_tail(model.graph, tail, semantics, block)
+    vocab_size = len(tail.bias)
+    _set_interface(model.graph, vocab_size)
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+    return vocab_size
+
+
+def _replace_tail(graph: onnx.GraphProto, tail: _Tail, semantics: Semantics, block: int) -> None:
     editor = GraphEditor(graph)
     editor.nodes += [node for node in graph.node if node.output[0] not in tail.outputs]
     _fold_token_types(editor)
     _Head(editor, tail, semantics).write(block)
     editor.finish()
-    vocab_size = len(tail.bias)
-    _set_interface(graph, vocab_size)
-    for key, value in metadata.items():
-        model.metadata_props.add(key=key, value=value)
-    return vocab_size
 
 
 def _check_inputs(graph: onnx.GraphProto) -> None:
@@ -150,7 +153,7 @@ class _Head:
         ]
         pool = self._max_pooling if self.semantics.pooling == "max" else self._sum_pooling
         name = f"{tensor_names.PREFIX}weights"
-        self.editor.add("Identity", [pool(blocks)], tensor_names.OUTPUT, name=name)
+        self.editor.add("Identity", [pool(blocks)], tensor_names.OUTPUT, {"name": name})
 
     def _max_pooling(self, blocks: list[tuple[slice, str]]) -> str:
         """Max over positions of the raw logits; the bias is the same everywhere, so it comes after.
@@ -231,7 +234,7 @@ class _Head:
 
     def _add(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
         # Named as their outputs, so that a profile of a run can be read.
-        return self.editor.add(operator, inputs, output, name=output, **attributes)
+        return self.editor.add(operator, inputs, output, {"name": output, **attributes})
 
     def _constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
         return self.editor.constant(f"{tensor_names.PREFIX}{name}", value)

@@ -159,7 +159,7 @@ class _Quantizer:
         add, constant = self.editor.add, self.editor.constant
         extent = add("Abs", [source], f"{name}/magnitude") if plan.is_symmetric else source
         last = constant("row_axis", np.array([-1], np.int64))
-        top = add("ReduceMax", [extent, last], f"{name}/row_max", keepdims=1)
+        top = add("ReduceMax", [extent, last], f"{name}/row_max", {"keepdims": 1})
         share = constant(f"{name}/share", np.float32(1 / (TOP_LEVEL - plan.zero_point)))
         floor = constant(f"{name}/floor", np.float32(plan.scale))
         scales = add("Mul", [top, share], f"{name}/row_scales_raw")
@@ -193,7 +193,7 @@ class _Quantizer:
             add = self.biases[output]
             product, bias = add.output[0], [self._bias(add) or ""]
         inputs += [self._zero(product), *bias]
-        self.editor.add("MatMulIntegerToFloat", inputs, product, domain=_DOMAIN)
+        self.editor.add("MatMulIntegerToFloat", inputs, product, {"domain": _DOMAIN})
         if levels.row_scales is not None:
             self.editor.add("Mul", [product, levels.row_scales], output)
 
@@ -225,8 +225,8 @@ class _Quantizer:
         # All scales are above 0, so what was the maximum before is one after.
         scales = np.concatenate([round_columns(self._smoothed(block))[1] for block in blocks])
         scales = scales * np.float32(self.plans[tensor_names.HIDDEN].scale)
-        integers = add("Concat", list(concat.input), f"{name}/int32", axis=1)
-        floats = add("Cast", [integers], f"{name}/float32", to=TensorProto.FLOAT)
+        integers = add("Concat", list(concat.input), f"{name}/int32", {"axis": 1})
+        floats = add("Cast", [integers], f"{name}/float32", {"to": TensorProto.FLOAT})
         factor = self.editor.constant(f"{name}/scales", scales.astype(np.float32))
         add("Mul", [floats, factor], concat.output[0])
 
@@ -243,7 +243,7 @@ class _Quantizer:
         row_scales = constant(f"{table}/scales", scales[:, None])
         # Only the rows that were looked up are made float, never the table.
         found = add("Gather", [rows, ids], f"{output}/int8")
-        found = add("Cast", [found], f"{output}/unscaled", to=TensorProto.FLOAT)
+        found = add("Cast", [found], f"{output}/unscaled", {"to": TensorProto.FLOAT})
         scale = add("Gather", [row_scales, ids], f"{output}/scales")
         add("Mul", [found, scale], output)
 

@@ -54,11 +54,10 @@ class Qdrant(Engine):
         return cls(client, collection, names)
 
     def _create(self, facts: Facts) -> None:
-        models = self._models()
         self.client.create_collection(
             self.collection,
             vectors_config={},
-            sparse_vectors_config={VECTOR: models.SparseVectorParams()},
+            sparse_vectors_config={VECTOR: self._models().SparseVectorParams()},
             metadata=facts.to_dict(),
         )
 
@@ -114,7 +113,6 @@ class Qdrant(Engine):
         extras.load("qdrant_client", cls.name, "Qdrant")
         with unforked():
             from qdrant_client.common.client_exceptions import QdrantException
-        with unforked():
             from qdrant_client.http.exceptions import ApiException
 
         return (ApiException, QdrantException)

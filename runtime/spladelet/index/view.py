@@ -93,11 +93,11 @@ class View:
     def _sources(self, numbers: Sequence[int]) -> Sequence[Document | StoredLine]:
         if len(self.segments) == 1:
             return self.segments[0].sources(numbers)
-        return [
-            self.segments[place].sources([number - self.starts[place]])[0]
-            for number in numbers
-            for place in [self._place(number)]
-        ]
+        return [self._source(number) for number in numbers]
+
+    def _source(self, number: int) -> Document | StoredLine:
+        place = self._place(number)
+        return self.segments[place].sources([number - self.starts[place]])[0]
 
     def _place(self, number: int) -> int:
         return bisect_right(self.starts, number) - 1

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from types import MappingProxyType, TracebackType
 from typing import Any
 
@@ -266,8 +267,7 @@ class IndexWriter:
     def _begin(self, path: str | os.PathLike[str], manifest: Manifest) -> None:
         """Claim the folder, with nothing in the index to be."""
         self._manifest = manifest
-        self._parts = []
-        self._pending = Pending()
+        self._parts, self._pending = [], Pending()
         self._changed = self._closed = False
         self._resources = ExitStack()
         self._folder = self._resources.enter_context(claim(as_path(path, "the index").absolute()))
@@ -331,12 +331,9 @@ class IndexWriter:
 
     def _known(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> str | None:
         """Return one of the ids that is taken; None if none is."""
-        for taken in (i for i in ids if i in self._pending.places):
-            return taken
-        for part in self._parts:
-            for taken in part.segment.find(ids, hashes):
-                return taken
-        return None
+        pending = (i for i in ids if i in self._pending.places)
+        stored = (i for part in self._parts for i in part.segment.find(ids, hashes))
+        return next(chain(pending, stored), None)
 
     def _fitting(self, ids: Sequence[str], wanted: Filter) -> list[str]:
         """Return those of the ids whose documents fit."""
