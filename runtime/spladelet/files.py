@@ -108,6 +108,15 @@ def open_regular(path: str | os.PathLike[str], *, folder: int | None = None) -> 
     return file
 
 
+def read_at_most(file: BinaryIO, limit: int) -> bytes:
+    """Read a file to its end or to `limit` bytes.
+
+    No more is asked for than there seems to be, for the memory of what is asked for is taken at
+    once.
+    """
+    return file.read(min(limit, os.fstat(file.fileno()).st_size + 1))
+
+
 def contents(file: BinaryIO, size: int) -> NDArray[np.uint8]:
     """Return the first bytes of a file, read or mapped: uint8[size], read-only.
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from spladelet.errors import BundleFileError
+from spladelet.files import read_at_most
 
 _CHUNK = 1 << 20
 _KINDS = (
@@ -66,7 +67,7 @@ def read_file(path: Path, limit: int) -> bytes:
     """
     size = file_size(path)
     with refusals(path), path.open("rb") as file:
-        content = file.read(limit + 1) if size is None or size <= limit else b""
+        content = read_at_most(file, limit + 1) if size is None or size <= limit else b""
     if size is None or size > limit or len(content) > limit:
         raise BundleFileError(
             f"{path} has {size} bytes; at most {limit} are read. Copy or export the bundle again."

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from spladelet.errors import IndexFormatError, IndexLockedError, IndexReadError, IndexWriteError
-from spladelet.files import Folder, sync
+from spladelet.files import Folder, read_at_most, sync
 from spladelet.index.format import DELETED_NAME, SEGMENT_NAME, Manifest
 
 _GENERATION = re.compile(r"generation-(\d{1,18})\.json")
@@ -51,12 +51,13 @@ def read_manifest(folder: Folder, generation: int) -> bytes:
     """
     name = manifest_name(generation)
     with folder.open(name) as file:
-        if (size := os.fstat(file.fileno()).st_size) > _LARGEST:
-            raise IndexFormatError(
-                f"{folder.path / name} has {size} bytes, a manifest at most {_LARGEST}. Build the "
-                "index again."
-            )
-        return file.read(_LARGEST)
+        found = read_at_most(file, _LARGEST + 1)
+    if len(found) > _LARGEST:
+        raise IndexFormatError(
+            f"{folder.path / name} has more than {_LARGEST} bytes, which a manifest has not. Build "
+            "the index again."
+        )
+    return found
 
 
 def manifest_name(generation: int) -> str:
