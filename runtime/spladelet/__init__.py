@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from spladelet.bundle import Bundle
     from spladelet.documents import Document, read_documents
     from spladelet.encoder import Encoder, Encoding, LanguageWarning, TruncationWarning
-    from spladelet.explain import Explanation
-    from spladelet.index import Hit, Index, IndexWriter
+    from spladelet.explain import Explanation, WordScore
+    from spladelet.index import Hit, Index, IndexWriter, StemmerWarning
+    from spladelet.lexical import Words
     from spladelet.vector_files import read_vectors
 
 __all__ = [
@@ -33,7 +34,10 @@ __all__ = [
     "SparseVector",
     "SparseVectors",
     "SpladeletError",
+    "StemmerWarning",
     "TruncationWarning",
+    "WordScore",
+    "Words",
     "__version__",
     "errors",
     "read_documents",
@@ -50,7 +54,10 @@ _HOME = {
     "Index": "index",
     "IndexWriter": "index",
     "LanguageWarning": "encoder",
+    "StemmerWarning": "index",
     "TruncationWarning": "encoder",
+    "WordScore": "explain",
+    "Words": "lexical",
     "read_documents": "documents",
     "read_vectors": "vector_files",
 }

@@ -1,7 +1,8 @@
-"""Why a document matched: the score, term by term.
+"""Why a document matched: the score, term by term, and word by word.
 
-A score is a sum over terms that query and document share, so it can be read off exactly. Each term
-stands in a text or was added to it by the model; pieces of one word are shown as that word.
+A score is a sum over terms that query and document share, and over words, so it can be read off
+exactly. Each term stands in a text or was added to it by the model; pieces of one word are shown as
+that word. What a word adds by BM25 depends on all documents: the index says it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -51,6 +52,37 @@ class TermScore:
     in_query: bool
     in_document: bool
 
+    @property
+    def called(self) -> str:
+        """What people call it."""
+        return self.term
+
+
+@dataclass(frozen=True, slots=True)
+class WordScore:
+    """What one word adds to the score of a document.
+
+    Attributes:
+        word: The word, as it is counted: in lower case, as its stem.
+        spelled: As the query has it.
+        in_query: How often the query has it.
+        in_document: How often the document has it.
+        rarity: Its inverse document frequency.
+        score: What it adds.
+    """
+
+    word: str
+    spelled: str
+    in_query: int
+    in_document: int
+    rarity: float
+    score: float
+
+    @property
+    def called(self) -> str:
+        """What people call it."""
+        return self.spelled
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -58,16 +90,26 @@ class Explanation:
 
     Attributes:
         score: The document's score for the query.
-        terms: Every shared vocabulary entry, the largest share first; they sum to the score.
+        terms: Every shared vocabulary entry, the largest share first; with `lexical` they sum to
+            the score.
         words: The same with the pieces of a word merged, for people.
         added_share: How much of the score comes from terms that the model added on either side,
             from 0 to 1.
+        lexical: What shared words add by BM25, the largest share first.
+        lexical_share: How much of the score that is, from 0 to 1.
     """
 
     score: float
     terms: tuple[TermScore, ...]
     words: tuple[TermScore, ...]
     added_share: float
+    lexical: tuple[WordScore, ...] = ()
+    lexical_share: float = 0.0
+
+    @property
+    def parts(self) -> list[TermScore | WordScore]:
+        """Terms, pieces merged, and words together, the largest share first."""
+        return sorted([*self.words, *self.lexical], key=lambda part: -part.score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +130,42 @@ class ReadText:
         return {i for _, ids in self.words for i in ids}
 
 
-def explain(query: ReadText, document: ReadText, term: Callable[[int], str]) -> Explanation:
+def explain(
+    query: ReadText,
+    document: ReadText,
+    term: Callable[[int], str],
+    lexical: Sequence[WordScore] = (),
+) -> Explanation:
     """Take the score of a document for a query apart.
 
     Args:
         query: The query.
         document: The document.
         term: Gives the vocabulary's entry for a term's number.
+        lexical: What shared words add.
 
     Raises:
         ModelMismatchError: The two vectors are of different models.
     """
     check_same_model(query.vector, document.vector)
     shared = _shared_terms(query, document, term)
-    score = sum(item.score for item in shared)
+    from_words = sum(item.score for item in lexical)
+    score = sum(item.score for item in shared) + from_words
     added = sum(item.score for item in shared if not (item.in_query and item.in_document))
     return Explanation(
         score,
         _largest_first(shared),
         _largest_first(_merge(shared, [*query.words, *document.words])),
         added / score if score else 0.0,
+        tuple(lexical),
+        from_words / score if score else 0.0,
     )
+
+
+def of_words_alone(lexical: Sequence[WordScore]) -> Explanation:
+    """Explain a score that comes from words alone."""
+    score = sum(word.score for word in lexical)
+    return Explanation(score, (), (), 0.0, tuple(lexical), 1.0 if score else 0.0)
 
 
 def _shared_terms(

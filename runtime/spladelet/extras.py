@@ -18,12 +18,26 @@ def load(module: str, extra: str, purpose: str) -> ModuleType:
     Raises:
         MissingDependencyError: It is not installed, or cannot be imported.
     """
+    return _load(module, f"'spladelet[{extra}]'", purpose)
+
+
+def required(module: str, distribution: str, purpose: str) -> ModuleType:
+    """Import a package that comes with ours, unless somebody left it out; see `load`.
+
+    Args:
+        module: What to import.
+        distribution: What brings it.
+        purpose: What it is needed for, as the start of a sentence.
+    """
+    return _load(module, distribution, purpose)
+
+
+def _load(module: str, wanted: str, purpose: str) -> ModuleType:
     package = module.partition(".")[0]
     try:
         with unforked():
             return import_module(module)
     except ImportError as error:
-        wanted = f"'spladelet[{extra}]'"
         if isinstance(error, ModuleNotFoundError) and error.name == package:
             raise MissingDependencyError(
                 f"{purpose} needs {package}, which is not installed. Install it with "

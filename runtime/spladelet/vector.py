@@ -6,8 +6,8 @@ Does not know any words: `Encoder.decode` turns term ids into terms.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from itertools import accumulate
+from dataclasses import dataclass, field, fields, replace
+from itertools import accumulate, chain, compress
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
@@ -17,7 +17,7 @@ from spladelet.errors import InputError, ModelMismatchError, VectorError
 from spladelet.forks import unforked
 from spladelet.parameters import as_count
 from spladelet.pruning import Pruning, Row
-from spladelet.text import shown
+from spladelet.text import as_text, shown
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -39,6 +39,8 @@ class SparseVector:
         weights: Weights, float32[active_dims] once stored; zeros are dropped.
         vocab_size: How many terms the vocabulary has; every id is below it.
         model: Fingerprint of the model that made the vector; None if unknown.
+        text: Of a query, the text that it was made of: an index may look for its words, too. None
+            if unknown. Vectors are equal whatever it is.
 
     Raises:
         VectorError: A weight is negative or not finite, an id is repeated, negative or not below
@@ -49,9 +51,15 @@ class SparseVector:
     weights: NDArray[np.float32]
     vocab_size: int
     model: str | None = field(default=None, repr=False)
+    text: str | None = field(default=None, repr=False)
 
     def __init__(
-        self, term_ids: ArrayLike, weights: ArrayLike, vocab_size: int, model: str | None = None
+        self,
+        term_ids: ArrayLike,
+        weights: ArrayLike,
+        vocab_size: int,
+        model: str | None = None,
+        text: str | None = None,
     ) -> None:
         vocab_size = _vocab_size(vocab_size)
         ids, values = _clean_row(term_ids, weights, vocab_size)
@@ -59,6 +67,7 @@ class SparseVector:
         object.__setattr__(self, "weights", values)
         object.__setattr__(self, "vocab_size", vocab_size)
         object.__setattr__(self, "model", model)
+        object.__setattr__(self, "text", None if text is None else as_text(text, "text"))
 
     @classmethod
     def from_dict(
@@ -103,7 +112,7 @@ class SparseVector:
             InputError: `max_active_dims` is below 1, or `min_weight` negative or not finite.
         """
         kept = Pruning(max_active_dims, min_weight).apply((self.term_ids, self.weights))
-        return SparseVector(*kept, self.vocab_size, self.model)
+        return SparseVector(*kept, self.vocab_size, self.model, self.text)
 
     def __setstate__(self, state: Sequence[Any]) -> None:
         _restore(self, state)
@@ -139,6 +148,8 @@ class SparseVectors(Sequence[SparseVector]):
         vocab_size: How many terms the vocabulary has.
         model: Fingerprint of the model that made the vectors; None if unknown.
         truncated: Numbers of the rows whose text was longer than the model reads, and was cut.
+        texts: Of queries, the text of each: see `SparseVector`. None if unknown.
+        language: What the model reads, as it says, such as "en"; None if unknown.
     """
 
     row_offsets: NDArray[np.int64]
@@ -147,6 +158,8 @@ class SparseVectors(Sequence[SparseVector]):
     vocab_size: int
     model: str | None = None
     truncated: tuple[int, ...] = ()
+    texts: tuple[str, ...] | None = None
+    language: str | None = None
 
     def __post_init__(self) -> None:
         for array in (self.row_offsets, self.term_ids, self.weights):
@@ -169,7 +182,9 @@ class SparseVectors(Sequence[SparseVector]):
                     f"row {number} is of another model or vocabulary ({row.vocab_size} terms) than "
                     f"the matrix ({vocab_size} terms). Encode all texts with one model."
                 )
-        return cls.from_arrays([(row.term_ids, row.weights) for row in rows], vocab_size, model)
+        made = cls.from_arrays([(row.term_ids, row.weights) for row in rows], vocab_size, model)
+        texts = tuple(row.text for row in rows if row.text is not None)
+        return replace(made, texts=texts) if rows and len(texts) == len(rows) else made
 
     @classmethod
     def from_arrays(
@@ -206,11 +221,10 @@ class SparseVectors(Sequence[SparseVector]):
     def stack(
         cls, parts: Sequence["SparseVectors"], vocab_size: int, model: str | None = None
     ) -> "SparseVectors":
-        """Put matrices of one model on top of each other."""
+        """Put matrices of one model on top of each other; the queries' texts are kept."""
+        language = next((part.language for part in parts if part.language), None)
         if len(parts) == 1:  # nothing is copied: an index of one segment may fill the memory
-            (only,) = parts
-            arrays = only.row_offsets, only.term_ids, only.weights
-            return cls(*arrays, vocab_size, model, only.truncated)
+            return replace(parts[0], vocab_size=vocab_size, model=model)
         ends = np.cumsum([0, *(part.row_offsets[-1] for part in parts)], dtype=np.int64)
         offsets = [part.row_offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
         starts = accumulate((len(part) for part in parts), initial=0)
@@ -219,12 +233,15 @@ class SparseVectors(Sequence[SparseVector]):
             for start, part in zip(starts, parts, strict=False)
             for row in part.truncated
         )
+        texts = [part.texts for part in parts if part.texts is not None]
         return cls(
             np.concatenate([np.zeros(1, np.int64), *offsets]),
             *join([(part.term_ids, part.weights) for part in parts]),
             vocab_size,
             model,
             tuple(cut),
+            tuple(chain.from_iterable(texts)) if texts and len(texts) == len(parts) else None,
+            language,
         )
 
     def take(self, rows: NDArray[np.int64]) -> "SparseVectors":
@@ -236,13 +253,29 @@ class SparseVectors(Sequence[SparseVector]):
         wanted = np.zeros(len(self), bool)
         wanted[rows] = True
         if wanted.all():
-            return SparseVectors(
-                self.row_offsets, self.term_ids, self.weights, self.vocab_size, self.model
-            )
+            return replace(self, truncated=())
         kept = np.repeat(wanted, self.active_dims)
         offsets = np.concatenate([[0], np.cumsum(self.active_dims[wanted])]).astype(np.int64)
-        return SparseVectors(
-            offsets, self.term_ids[kept], self.weights[kept], self.vocab_size, self.model
+        return replace(
+            self,
+            row_offsets=offsets,
+            term_ids=self.term_ids[kept],
+            weights=self.weights[kept],
+            truncated=(),
+            texts=None if self.texts is None else tuple(compress(self.texts, wanted.tolist())),
+        )
+
+    def between(self, start: int, stop: int) -> "SparseVectors":
+        """Return consecutive rows, which share these arrays; what was truncated is forgotten."""
+        ends = self.row_offsets[start : stop + 1]
+        span = slice(int(ends[0]), int(ends[-1]))
+        return replace(
+            self,
+            row_offsets=ends - ends[0],
+            term_ids=self.term_ids[span],
+            weights=self.weights[span],
+            truncated=(),
+            texts=None if self.texts is None else self.texts[start:stop],
         )
 
     def to_csr(self) -> "csr_array":
@@ -275,7 +308,13 @@ class SparseVectors(Sequence[SparseVector]):
         if not 0 <= number < len(self):
             raise IndexError(f"row {row} of {len(self)}")
         span = slice(self.row_offsets[number], self.row_offsets[number + 1])
-        return SparseVector(self.term_ids[span], self.weights[span], self.vocab_size, self.model)
+        return SparseVector(
+            self.term_ids[span],
+            self.weights[span],
+            self.vocab_size,
+            self.model,
+            None if self.texts is None else self.texts[number],
+        )
 
     def __iter__(self) -> Iterator[SparseVector]:
         return (self[i] for i in range(len(self)))
@@ -320,7 +359,9 @@ def join(rows: Sequence[Row]) -> Row:
 
 def _restore(made: SparseVector | SparseVectors, state: Sequence[Any]) -> None:
     """Take the fields from a pickle, which forgets that arrays are read-only."""
-    for item, value in zip(fields(made), state, strict=True):
+    for item in fields(made)[len(state) :]:  # as it was before there were these
+        object.__setattr__(made, item.name, item.default)
+    for item, value in zip(fields(made), state, strict=False):
         if isinstance(value, np.ndarray):
             value.flags.writeable = False
         object.__setattr__(made, item.name, value)

@@ -34,14 +34,18 @@ def by_word(explanation):
 @given(WORDS, WORDS)
 def test_terms_and_words_sum_to_the_score_of_search(encoder, query, document):
     index = Index.build(encoder.encode_documents([document]), [document])
-    hits = index.search(encoder.encode_query(query))
+    asked = encoder.encode_query(query)
+    hits = index.search(asked)
     score = hits[0].score if hits else 0.0
 
-    result = encoder.explain(query, document)
+    result = encoder.explain(query, document, lexical=index.word_scores(asked, 0))
 
     assert result.score == pytest.approx(score, rel=1e-5)
-    assert sum(term.score for term in result.terms) == pytest.approx(score, rel=1e-5)
-    assert sum(word.score for word in result.words) == pytest.approx(score, rel=1e-5)
+    lexical = sum(word.score for word in result.lexical)
+    assert sum(term.score for term in result.terms) + lexical == pytest.approx(score, rel=1e-5)
+    assert sum(word.score for word in result.words) + lexical == pytest.approx(score, rel=1e-5)
+    assert lexical == pytest.approx(hits[0].lexical if hits else 0.0, rel=1e-5)
+    assert result.lexical_share == pytest.approx(lexical / score if score else 0.0)
     assert 0.0 <= result.added_share <= 1.0
 
 

@@ -19,6 +19,25 @@ MAPPINGS = st.dictionaries(st.integers(0, VOCAB - 1), WEIGHTS)
 MATRICES = st.lists(MAPPINGS, max_size=6)
 
 
+def _with_texts(*texts):
+    rows = [SparseVector([1], [1.0], 10, text=text) for text in texts]
+    return SparseVectors.from_rows(rows, 10)
+
+
+def test_texts_stay_with_their_vectors():
+    vectors = _with_texts("a", "b", "c")
+
+    assert vectors.texts == ("a", "b", "c")
+    assert vectors.take(np.array([0, 2])).texts == ("a", "c")
+    assert vectors.take(np.arange(3)).texts == ("a", "b", "c")
+    assert SparseVectors.stack([vectors, _with_texts("d")], 10).texts == ("a", "b", "c", "d")
+    assert SparseVectors.stack([vectors], 10).texts == ("a", "b", "c")
+    assert [vector.text for vector in pickle.loads(pickle.dumps(vectors))] == ["a", "b", "c"]
+    assert _with_texts("a", None).texts is None
+    assert SparseVectors.stack([vectors, _with_texts(None)], 10).texts is None
+    assert vectors[0] == SparseVector([1], [1.0], 10)
+
+
 def vector(mapping, model=None):
     return SparseVector.from_dict(mapping, VOCAB, model)
 

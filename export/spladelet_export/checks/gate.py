@@ -116,7 +116,7 @@ def _retrieve(model: VectorCache, collections: Sequence[Collection]) -> tuple[li
     for collection in collections:
         vectors = model.encode_documents(collection.documents, collection.label)
         active_dims.append(vectors.active_dims)
-        index = Index.build(vectors, collection.documents)
+        index = Index.build(vectors, collection.documents, words=None)
         hits = index.search_many(model.encode_queries(list(collection.queries.values())), _K)
         found = [{hit.id: hit.score for hit in top} for top in hits]
         runs.append(dict(zip(collection.queries, found, strict=True)))

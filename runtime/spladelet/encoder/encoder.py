@@ -7,6 +7,7 @@ Texts are read a window at a time, tokenized, and turned into rows by their side
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from spladelet.encoder.passages import split
 from spladelet.encoder.sides import Side, open_sides
 from spladelet.encoder.tokenizer import TokenizedText
 from spladelet.errors import InputError
-from spladelet.explain import Explanation, ReadText, WeightedTerm, explain
+from spladelet.explain import Explanation, ReadText, WeightedTerm, WordScore, explain
 from spladelet.progress import Progress
 from spladelet.pruning import Pruning, Row
 from spladelet.text import as_text
@@ -61,8 +62,10 @@ class Encoder:
             )
         self.description: Description = bundle.description
         self.fingerprint = bundle.fingerprint
-        self._is_english = bundle.description.source.get("language") == "en"
-        self._query, self._document = open_sides(bundle, thread_count(threads))
+        stated = bundle.description.source.get("language")
+        self._language = stated if isinstance(stated, str) else None
+        self._bundle, self._threads = bundle, thread_count(threads)
+        self._query, self._document = open_sides(bundle, self._threads)
 
     @classmethod
     def load(
@@ -93,6 +96,27 @@ class Encoder:
         return cls(find_bundle(model, revision), threads=threads)
 
     @property
+    def language(self) -> str | None:
+        """What the model reads, as it says, such as "en"; None if it does not say."""
+        return self._language
+
+    def with_threads(self, threads: int | None) -> "Encoder":
+        """Return the same model with other threads per run, whose weights are loaded once more.
+
+        Several that run on one thread each, side by side, take less time than one after the other
+        on all.
+
+        Raises:
+            InputError: That is no number of threads.
+        """
+        return Encoder(self._bundle, threads=threads)
+
+    @property
+    def threads(self) -> int:
+        """Threads per run of the model."""
+        return self._threads
+
+    @property
     def vocab_size(self) -> int:
         """How many terms the model knows."""
         return self.description.vocab_size
@@ -102,14 +126,19 @@ class Encoder:
     ) -> SparseVector:
         """Encode one query; see `encode_queries`."""
         pruning = Pruning(max_active_dims, min_weight)
-        return self._encode([text], self._query, pruning, Progress("queries", None, show=False))[0]
+        notes = _Notes(self._query.semantics.max_length, [])
+        bar = Progress("queries", None, show=False)
+        return self._encode([text], self._query, pruning, bar, notes)[0]
 
     def encode_document(
         self, text: str | Document, *, max_active_dims: int | None = None, min_weight: float = 0.0
     ) -> SparseVector:
         """Encode one document; see `encode_documents`."""
         pruning = Pruning(max_active_dims, min_weight)
-        return self._encode([text], self._document, pruning, Progress("", None, show=False))[0]
+        notes = _Notes(self._document.semantics.max_length)
+        return self._encode([text], self._document, pruning, Progress("", None, show=False), notes)[
+            0
+        ]
 
     def encode_queries(
         self,
@@ -118,7 +147,7 @@ class Encoder:
         max_active_dims: int | None = None,
         min_weight: float = 0.0,
     ) -> SparseVectors:
-        """Encode queries, in order.
+        """Encode queries, in order; their vectors keep the texts, whose words an index may have.
 
         A text that is empty, None or NaN, or holds nothing the model reads, gives a vector without
         terms.
@@ -140,7 +169,10 @@ class Encoder:
         Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086
         """
         pruning = Pruning(max_active_dims, min_weight)
-        return self._encode(texts, self._query, pruning, Progress("queries", None, show=False))
+        notes = _Notes(self._query.semantics.max_length, [])
+        return self._encode(
+            texts, self._query, pruning, Progress("queries", None, show=False), notes
+        )
 
     def encode_documents(
         self,
@@ -169,7 +201,8 @@ class Encoder:
         total = len(texts) if isinstance(texts, Sequence) else None
         pruning = Pruning(max_active_dims, min_weight)
         bar = Progress("encoding", total, show=progress)
-        return self._encode(texts, self._document, pruning, bar, overlap)
+        notes = _Notes(self._document.semantics.max_length)
+        return self._encode(texts, self._document, pruning, bar, notes, overlap)
 
     def encode_batches(
         self,
@@ -219,6 +252,63 @@ class Encoder:
                         batch,
                     )
         notes.warn(2)
+
+    def tokenize(
+        self,
+        texts: Iterable[str | Document],
+        *,
+        side: Literal["query", "document"] = "document",
+        keep: Literal["beginning", "end"] = "beginning",
+    ) -> list[TokenizedText]:
+        """Return the tokens of texts, as the model reads them: for who makes batches of several.
+
+        Args:
+            texts: The texts.
+            side: As what they are read.
+            keep: Of a text that is longer than the model reads, what is kept.
+
+        Raises:
+            InputError: A text is not a str.
+        """
+        window = [text for part in _read_ahead(texts, TEXTS_PER_WINDOW) for text in part]
+        tokenizer = self._side(side).tokenizer
+        if keep == "end":
+            return tokenizer.tokenize_endings(window)
+        return tokenizer.tokenize(window)
+
+    def encode_tokenized(
+        self,
+        texts: Sequence[TokenizedText],
+        *,
+        side: Literal["query", "document"] = "document",
+        max_active_dims: int | None = None,
+        min_weight: float = 0.0,
+    ) -> SparseVectors:
+        """Encode what `tokenize` returned, of several calls together if need be.
+
+        A text has the same vector whatever it is encoded together with.
+
+        Args:
+            texts: The texts' tokens.
+            side: As what they were tokenized.
+            max_active_dims: Keep at most so many terms of each, the heaviest; None keeps all.
+            min_weight: Drop terms that weigh less.
+
+        Raises:
+            InputError: A limit makes no sense.
+            BundleGraphError: The model does not load (it does so at the first text).
+        """
+        pruning = Pruning(max_active_dims, min_weight)
+        silent = Progress("", None, show=False)
+        rows = self._encode_parts([[text] for text in texts], self._side(side), pruning, silent)
+        cut = tuple(number for number, text in enumerate(texts) if text.truncated)
+        made = SparseVectors.from_arrays(rows, self.vocab_size, self.fingerprint, cut)
+        return replace(made, language=self._language)
+
+    def _side(self, name: str) -> Side:
+        if name not in ("query", "document"):
+            raise InputError(f"side is {name!r:.60}; expected query or document.")
+        return self._query if name == "query" else self._document
 
     def split(self, document: Document, *, overlap: int = OVERLAP) -> list[Document]:
         """Cut a document that is longer than the model reads into passages that are not.
@@ -309,6 +399,7 @@ class Encoder:
         *,
         query_vector: SparseVector | None = None,
         document_vector: SparseVector | None = None,
+        lexical: Sequence[WordScore] = (),
     ) -> Explanation:
         """Say which terms make a document's score for a query, and where they come from.
 
@@ -318,6 +409,8 @@ class Encoder:
             query_vector: Its vector, if it is there already; None encodes it.
             document_vector: The document's; likewise. One that was pruned, or read in windows, must
                 be given to be explained.
+            lexical: What shared words add, from `Index.word_scores`; without, the model's part of
+                the score is explained.
 
         Raises:
             ModelMismatchError: A vector is of another model.
@@ -331,6 +424,7 @@ class Encoder:
             ReadText(asked, self.query_words(query)),
             ReadText(found, self.document_words(content)),
             self.term,
+            lexical,
         )
 
     @property
@@ -343,9 +437,9 @@ class Encoder:
         side: Side,
         pruning: Pruning,
         bar: Progress,
+        notes: "_Notes",
         overlap: int | None = None,
     ) -> SparseVectors:
-        notes = _Notes(side.semantics.max_length)
         with bar:
             vectors = self._rows_of(texts, side, pruning, bar, overlap, notes)
         notes.warn(3)
@@ -368,10 +462,13 @@ class Encoder:
             else:
                 parts = side.tokenizer.windows(window, overlap)
             is_cut = [text.truncated for text, *_ in parts]
-            notes.take(is_cut, [self._is_english and is_plainly_not_english(t) for t in window])
+            is_foreign = [self._language == "en" and is_plainly_not_english(t) for t in window]
+            notes.take(window, is_cut, is_foreign)
             truncated += [len(rows) + i for i, cut in enumerate(is_cut) if cut]
             rows += self._encode_parts(parts, side, pruning, bar)
-        return SparseVectors.from_arrays(rows, self.vocab_size, self.fingerprint, tuple(truncated))
+        made = SparseVectors.from_arrays(rows, self.vocab_size, self.fingerprint, tuple(truncated))
+        texts_of = None if notes.texts is None else tuple(notes.texts)
+        return replace(made, texts=texts_of, language=self._language)
 
     def _encode_parts(
         self, texts: list[list[TokenizedText]], side: Side, pruning: Pruning, bar: Progress
@@ -396,16 +493,20 @@ class _Notes:
 
     Args:
         limit: How many tokens the model reads.
+        texts: Where the texts themselves are kept; None keeps none.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, texts: list[str] | None = None) -> None:
+        self.texts = texts
         self._limit = limit
         self._count = 0
         self._cut: list[int] = []
         self._foreign: list[int] = []
 
-    def take(self, cut: Sequence[bool], foreign: Sequence[bool]) -> None:
+    def take(self, texts: list[str], cut: Sequence[bool], foreign: Sequence[bool]) -> None:
         """Note which of the next texts were cut, and which are not in the model's language."""
+        if self.texts is not None:
+            self.texts += texts
         self._cut += [self._count + i for i, is_cut in enumerate(cut) if is_cut]
         self._foreign += [self._count + i for i, is_foreign in enumerate(foreign) if is_foreign]
         self._count += len(cut)

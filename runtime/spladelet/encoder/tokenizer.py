@@ -112,6 +112,25 @@ class Tokenizer:
                 for encoding, truncated in settled
             ]
 
+    def tokenize_endings(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Tokenize texts, of which the end is kept where they are too long; see `tokenize`."""
+        prompt = self._plain_ids(self._prompt)
+        length = self._max_length - self._added - len(prompt)
+        self._checked(0, len(prompt))
+        heads = [_tail(valid_unicode(text), _SECTION) for text in texts]
+        with self._speaking():
+            whole = self._whole()
+            encodings = whole.encode_batch(heads, add_special_tokens=False)
+            found = []
+            for text, head, encoding in zip(texts, heads, encodings, strict=True):
+                is_cut = len(encoding.ids) > length or len(head) < len(text)
+                encoding.truncate(length, direction="left")
+                if self._special_tokens:
+                    encoding = whole.post_process(encoding)
+                kept = self._with_prompt(encoding, prompt)
+                found.append(TokenizedText(kept.ids, kept.content, is_cut))
+            return found
+
     def windows(self, texts: Sequence[str], overlap: int) -> list[list[TokenizedText]]:
         """Tokenize texts wholly, in windows of `max_length` tokens that share `overlap` of them.
 
@@ -194,18 +213,21 @@ class Tokenizer:
         never changed after its making, here nor there.
         """
         with self._speaking():
-            if self._untruncated is None:
-                whole = _load(self._tokenizer.to_str().encode())
-                whole.no_truncation()
-                self._untruncated = whole
-            encodings: list[Encoding] = self._untruncated.encode_batch(
-                texts, add_special_tokens=False
-            )
+            whole = self._whole()
+            encodings: list[Encoding] = whole.encode_batch(texts, add_special_tokens=False)
             for encoding in encodings:
                 encoding.truncate(length - self._added, stride=overlap)
             if self._special_tokens:
-                return [self._untruncated.post_process(encoding) for encoding in encodings]
+                return [whole.post_process(encoding) for encoding in encodings]
             return encodings
+
+    def _whole(self) -> "LoadedTokenizer":
+        """Return the copy that cuts nothing."""
+        if self._untruncated is None:
+            whole = _load(self._tokenizer.to_str().encode())
+            whole.no_truncation()
+            self._untruncated = whole
+        return self._untruncated
 
     @property
     def _added(self) -> int:
@@ -352,6 +374,16 @@ def _head(text: str, limit: int) -> str:
         if text[end].isspace():
             return text[:end]
     return text[:limit]
+
+
+def _tail(text: str, limit: int) -> str:
+    """Return the end of a long text, from white space on where there is some; see `_head`."""
+    if len(text) <= limit:
+        return text
+    for start in range(len(text) - limit, len(text) - limit // 2):
+        if text[start].isspace():
+            return text[start:]
+    return text[-limit:]
 
 
 def _is_settled(text: str, head: str, encoding: "Encoding") -> bool:

@@ -1,6 +1,6 @@
 """Making segments: of vectors and their documents, or of other segments."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 
 from spladelet.documents import Document
 from spladelet.errors import InputError
-from spladelet.index import scoring
 from spladelet.index.format import check_kind
 from spladelet.index.metadata_table import MetadataTable
 from spladelet.index.scoring import Postings
-from spladelet.index.segment import IdTable, Segment, stable_order
+from spladelet.index.segment import IdTable, Segment
 from spladelet.index.stored_documents import DocumentList
+from spladelet.index.transposing import transpose
+from spladelet.index.word_lists import WordLists
+from spladelet.lexical.words import Words
 from spladelet.vector import SparseVectors
 
 _LEVELS = 255  # of a uint8 impact; 0 would be no posting
@@ -23,6 +25,7 @@ def build_segment(
     vectors: SparseVectors,
     documents: Sequence[Document],
     kind: str,
+    words: WordLists | None = None,
     errors: NDArray[np.float32] | None = None,
 ) -> Segment:
     """Make a segment of vectors and their documents, at most `MAX_DOCUMENTS`.
@@ -31,6 +34,7 @@ def build_segment(
         vectors: One vector a document.
         documents: The documents.
         kind: "float32", "float16" or "uint8".
+        words: The documents' words; None leaves them out.
         errors: How far each term's weights may be from what was given, float32[vocab_size]; None
             means that they are what was given.
 
@@ -38,7 +42,9 @@ def build_segment(
         InputError: `kind` is none of them, or a weight is too large for float16.
     """
     check_kind(kind)
-    terms, offsets, numbers, weights = _by_term(vectors)
+    terms, offsets, numbers, weights = transpose(
+        vectors.term_ids, vectors.row_offsets, vectors.vocab_size, vectors.weights
+    )
     impacts, scales = _to_impacts(weights, offsets, kind)
     lost = _largest_errors(weights, impacts, scales, offsets)
     if errors is not None:
@@ -54,40 +60,41 @@ def build_segment(
     )
     ids = IdTable.of(document.id for document in documents)
     metadata = MetadataTable.of(document.metadata for document in documents)
-    return Segment(postings, DocumentList(documents), ids, metadata)
+    return Segment(postings, DocumentList(documents), ids, metadata, words)
+
+
+def count_words(documents: Iterable[Document], words: Words | None) -> WordLists | None:
+    """Count the words of documents, titles too; None where an index has none."""
+    if words is None:
+        return None
+    return WordLists.of((document.content for document in documents), words.language)
 
 
 def merge_segments(segments: Sequence[Segment], kind: str, vocab_size: int) -> Segment:
-    """Make one segment of several, in their order, without what is deleted."""
+    """Make one segment of several, in their order, without what is deleted.
+
+    Raises:
+        IndexFormatError: One is damaged on disk.
+    """
+    for segment in segments:
+        if segment.checks is not None and segment.words is not None:
+            segment.checks.all_words(segment.words)
     vectors = join_rows(segments, vocab_size, None)
     documents = [segment.document(rank) for segment in segments for rank in range(len(segment))]
     errors = np.zeros(vocab_size, np.float32)
     for segment in segments:
         terms = segment.postings.terms
         errors[terms] = np.maximum(errors[terms], segment.postings.errors)
-    return build_segment(vectors, documents, kind, errors)
+    lists = [segment.words for segment in segments if segment.words is not None]
+    kept = [segment.live if len(segment.deleted) else None for segment in segments]
+    words = WordLists.merge(lists, kept) if lists else None
+    return build_segment(vectors, documents, kind, words, errors)
 
 
 def join_rows(segments: Sequence[Segment], vocab_size: int, model: str | None) -> SparseVectors:
     """Return the vectors of several segments, none of the deleted."""
     parts = [SparseVectors(*segment.rows(), vocab_size, model) for segment in segments]
     return SparseVectors.stack(parts, vocab_size, model)
-
-
-def _by_term(
-    vectors: SparseVectors,
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """Transpose: return terms, offsets, document numbers and weights, as in `Postings`."""
-    if len(vectors) < scoring.FEW:
-        order = stable_order(vectors.term_ids)
-        rows = np.repeat(np.arange(len(vectors), dtype=np.int32), vectors.active_dims)
-        terms, starts = np.unique(vectors.term_ids[order], return_index=True)
-        offsets = np.append(starts, len(order)).astype(np.int64)
-        return terms.astype(np.int32), offsets, rows[order], vectors.weights[order]
-    by_term = vectors.to_csr().tocsc()
-    terms = np.flatnonzero(np.diff(by_term.indptr)).astype(np.int32)
-    offsets = np.append(by_term.indptr[terms], by_term.nnz).astype(np.int64)
-    return terms, offsets, by_term.indices.astype(np.int32, copy=False), by_term.data
 
 
 def _to_impacts(

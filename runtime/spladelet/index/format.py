@@ -6,7 +6,7 @@ Does not open what it names: see `segment_files`.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,9 +15,11 @@ import numpy as np
 
 from spladelet.errors import IndexFormatError, InputError
 from spladelet.files import FileEntry
+from spladelet.lexical.words import Words
 
 FORMAT = "spladelet-index"
-FORMAT_VERSION = 2
+# Of an index without words, and with words: who knows only the former would lose the latter.
+FORMAT_VERSIONS = (2, 3)
 SEGMENT_NAME = re.compile(r"segment-[0-9a-f]{16}")
 DELETED_NAME = re.compile(r"deleted-[0-9a-f]{16}\.npy")
 
@@ -56,6 +58,19 @@ FILES: dict[str, type[np.generic] | None] = {
     **dict(zip(METADATA_FILES, (np.uint8, np.int64, np.int64, np.int32), strict=True)),
 }
 
+# The files of its words, in an index that has words.
+WORD_FILES: dict[str, type[np.generic] | None] = {
+    "word_names.npy": np.uint8,
+    "word_name_offsets.npy": np.int64,
+    "word_offsets.npy": np.int64,
+    "word_numbers.npy": np.int32,
+    "word_counts.npy": np.uint8,
+    "word_many.npy": np.int64,
+    "word_many_counts.npy": np.int64,
+    "word_lengths.npy": np.uint16,  # or int32, where a document has more words
+    "words_crc.npy": np.uint32,
+}
+
 
 def check_kind(kind: str) -> None:
     """Raise InputError unless weights can be kept as this."""
@@ -89,12 +104,14 @@ class SegmentEntry:
     @property
     def deletions(self) -> list[str]:
         """The name of the file that says which documents are deleted, if some are."""
-        return [name for name in self.files if name not in FILES]
+        return [name for name in self.files if DELETED_NAME.fullmatch(name)]
 
     @property
     def lasting(self) -> dict[str, FileEntry]:
         """The files that stay as they are, whatever is deleted."""
-        return {name: self.files[name] for name in FILES}
+        return {
+            name: entry for name, entry in self.files.items() if not DELETED_NAME.fullmatch(name)
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +126,7 @@ class Manifest:
         weights: What weights are kept in: "float32", "float16" or "uint8".
         segments: The documents, in order.
         encoding: How its documents are encoded, for those that are added later; {} if unknown.
+        words: How its words are counted; None if it has none.
     """
 
     generation: int
@@ -118,6 +136,7 @@ class Manifest:
     weights: str
     segments: tuple[SegmentEntry, ...]
     encoding: Mapping[str, Any] = field(default_factory=dict)
+    words: Words | None = None
 
     def __post_init__(self) -> None:
         for name in ("model", "model_name"):
@@ -127,9 +146,11 @@ class Manifest:
 
     def to_json(self) -> str:
         """Write the manifest as text, with a sum of its own."""
-        raw = {"format": FORMAT, "format_version": FORMAT_VERSION} | asdict(self)
-        if not self.encoding:  # as it was before there was any
-            del raw["encoding"]
+        version = FORMAT_VERSIONS[self.words is not None]
+        raw = {"format": FORMAT, "format_version": version} | asdict(self)
+        for name in ("encoding", "words"):  # as it was before there were any
+            if not raw[name]:
+                del raw[name]
         return json.dumps(raw | {"sha256": _sum(raw)}, indent=2) + "\n"
 
     @classmethod
@@ -141,11 +162,11 @@ class Manifest:
         """
         try:
             raw = json.loads(text)
-            if raw["format"] != FORMAT or raw["format_version"] != FORMAT_VERSION:
+            if raw["format"] != FORMAT or raw["format_version"] not in FORMAT_VERSIONS:
                 raise IndexFormatError(
                     f"{where} has format {raw['format']!r} version {raw['format_version']!r}; this "
-                    f"version reads {FORMAT!r} version {FORMAT_VERSION}. Upgrade with `pip install "
-                    "-U spladelet`, or build the index again."
+                    f"version reads {FORMAT!r} version {' and '.join(map(str, FORMAT_VERSIONS))}. "
+                    "Upgrade with `pip install -U spladelet`, or build the index again."
                 )
             if raw.pop("sha256") != _sum(raw):
                 raise IndexFormatError(
@@ -153,7 +174,9 @@ class Manifest:
                     "the index again."
                 )
             impact_type(raw["weights"])
-            segments = tuple(_segment_entry(entry, where) for entry in raw["segments"])
+            has_words = raw["format_version"] == FORMAT_VERSIONS[1]
+            names = [*FILES, *WORD_FILES] if has_words else [*FILES]
+            segments = tuple(_segment_entry(entry, names, where) for entry in raw["segments"])
             return cls(
                 _count(raw, "generation"),
                 _count(raw, "vocab_size"),
@@ -162,6 +185,7 @@ class Manifest:
                 raw["weights"],
                 segments,
                 dict(raw.get("encoding", {})),
+                Words.of_index(raw["words"]) if has_words else None,
             )
         except IndexFormatError:
             raise
@@ -177,12 +201,12 @@ def _sum(raw: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _segment_entry(raw: Mapping[str, Any], where: Path) -> SegmentEntry:
+def _segment_entry(raw: Mapping[str, Any], names: Sequence[str], where: Path) -> SegmentEntry:
     if not SEGMENT_NAME.fullmatch(raw["name"]):
         raise IndexFormatError(
             f"{where} names segment {raw['name']!r}, which is no name of a segment."
         )
-    files = {name: FileEntry(**raw["files"][name]) for name in FILES}
+    files = {name: FileEntry(**raw["files"][name]) for name in names}
     marks = [name for name in raw["files"] if DELETED_NAME.fullmatch(name)]
     files |= {name: FileEntry(**raw["files"][name]) for name in marks}
     documents, deleted = _count(raw, "documents"), _count(raw, "deleted")

@@ -1,6 +1,6 @@
 """What a search found: documents with their scores, the best of several segments."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +20,13 @@ class Hit:
 
     Attributes:
         id: The document's id.
-        score: The sum over shared terms of query weight times document weight.
+        score: The sum over shared terms of query weight times document weight, and what shared
+            words add.
         number: Its place in the index, from 0.
         margin: How far the score may be from that of the weights as they were given; 0 is exact,
             which float32 weights always are.
         source: The document, or its line in the index.
+        shares: Tells how much of its score comes from words; None if nothing does.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Hit:
     number: int
     margin: float
     source: Document | StoredLine = field(compare=False)
+    shares: "WordShares | None" = field(default=None, compare=False)
 
     @lazy
     def document(self) -> Document:
@@ -41,6 +44,11 @@ class Hit:
             IndexFormatError: What the index says of it cannot be read.
         """
         return document_of(self.source)
+
+    @property
+    def lexical(self) -> float:
+        """How much of the score comes from words; computed when first asked for."""
+        return 0.0 if self.shares is None else self.shares[self.number]
 
     @property
     def text(self) -> str:
@@ -63,6 +71,7 @@ class Hit:
             "id": self.id,
             "score": self.score,
             "margin": self.margin,
+            "lexical": self.lexical,
             "title": self.title,
             "text": self.text,
             "metadata": dict(self.metadata),
@@ -71,8 +80,30 @@ class Hit:
     def __repr__(self) -> str:
         return (
             f"Hit(id={self.id!r}, score={self.score!r}, text={self.text!r}, title={self.title!r}, "
-            f"number={self.number}, margin={self.margin!r}, metadata={self.metadata!r})"
+            f"number={self.number}, margin={self.margin!r}, lexical={self.lexical!r}, "
+            f"metadata={self.metadata!r})"
         )
+
+
+class WordShares:
+    """How much of the scores of one search's hits comes from words, by the document's number.
+
+    Args:
+        compute: Computes them all, once any is asked for.
+    """
+
+    def __init__(self, compute: Callable[[], dict[int, float]]) -> None:
+        self._compute = compute
+
+    @lazy
+    def _known(self) -> dict[int, float]:
+        return self._compute()
+
+    def __getitem__(self, number: int) -> float:
+        return self._known[number]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_known": self._known}  # an index is not sent along
 
 
 class Best:

@@ -9,19 +9,20 @@ import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spladelet.documents import Document, as_documents, check_ids
-from spladelet.errors import InputError, ModelMismatchError
+from spladelet.errors import InputError
+from spladelet.explain import WordScore
 from spladelet.files import as_path
 from spladelet.index import segment_files
-from spladelet.index.build import build_segment, join_rows
+from spladelet.index.build import build_segment, count_words, join_rows
 from spladelet.index.filters import Filter, Where
 from spladelet.index.format import (
     MAX_DOCUMENTS,
@@ -33,19 +34,29 @@ from spladelet.index.format import (
 )
 from spladelet.index.generations import claim
 from spladelet.index.hits import Hit
+from spladelet.index.queries import (
+    Lexical,
+    as_least_score,
+    as_lexical,
+    as_one,
+    as_several,
+)
 from spladelet.index.segment import Segment
+from spladelet.index.state import State
 from spladelet.index.view import View
-from spladelet.parameters import as_count, as_real
-from spladelet.text import as_id, shown
-from spladelet.vector import SparseVector, SparseVectors, check_same_model
-from spladelet.vector_arguments import as_query, as_vectors
+from spladelet.index.word_impacts import WordImpacts
+from spladelet.lexical.words import Words, as_words
+from spladelet.parameters import as_count
+from spladelet.text import as_id
+from spladelet.vector import SparseVector, SparseVectors
+from spladelet.vector_arguments import as_vectors, no_vectors
 
 
 class Index:
     """Documents that can be searched; made by `Index.build` or `Index.open`."""
 
     def __init__(self, segments: Sequence[Segment], manifest: Manifest) -> None:
-        self._state = _State(manifest, View(segments))
+        self._state = State(manifest, View(segments))
         self._folder: Path | None = None
 
     @property
@@ -69,6 +80,16 @@ class Index:
         return self._state.manifest.weights
 
     @property
+    def words(self) -> Words | None:
+        """How the documents' words are counted; None if they are not."""
+        return self._state.manifest.words
+
+    @property
+    def generation(self) -> int:
+        """Number of the commit that is shown; each one raises it. 0 of an index in memory."""
+        return 0 if self._state.opened is None else self._state.manifest.generation
+
+    @property
     def encoding(self) -> Mapping[str, Any]:
         """How the documents were encoded, as `build` or the writer was told; may be empty."""
         return MappingProxyType(dict(self._state.manifest.encoding))
@@ -76,18 +97,19 @@ class Index:
     @classmethod
     def build(
         cls,
-        vectors: SparseVectors,
+        vectors: SparseVectors | None,
         documents: Iterable[str | Document] | None = None,
         *,
         model_name: str = "",
         weight_type: str = "float32",
         encoding: KeptEncoding | Mapping[str, Any] | None = None,
+        words: Words | Literal["auto"] | None = "auto",
     ) -> "Index":
-        """Index vectors, with the documents they were made of.
+        """Index vectors, with the documents they were made of, and their words beside.
 
         Args:
             vectors: One vector a document: `SparseVectors`, a list of `SparseVector`, or a sparse
-                matrix of scipy, documents x terms.
+                matrix of scipy, documents x terms. None indexes words alone.
             documents: The documents, in the same order; a str gets its number, from 0, as id.
                 None stores no texts.
             model_name: What people call the model; kept for `info`.
@@ -95,26 +117,35 @@ class Index:
                 or "uint8" (1 byte, with a scale for each term).
             encoding: How the documents were encoded, kept for whoever adds others: an `Encoding`,
                 or values of JSON by name.
+            words: How the documents' words are counted, so that searches can look for them, too;
+                None counts none. "auto" takes the language that the model says it reads, or, where
+                it does not say, or there are no documents, counts none.
 
         Raises:
             InputError: There are not as many documents as vectors, or `weight_type` is none of
                 these.
             DuplicateIdError: Two documents have one id.
+            MissingDependencyError: Words are to be stemmed, and PyStemmer is not installed.
         """
         check_kind(weight_type)
-        vectors = as_vectors(vectors)
-        kept = as_documents(documents, len(vectors))
+        encoded = None if vectors is None else as_vectors(vectors)
+        kept = as_documents(documents, None if encoded is None else len(encoded))
         check_ids(kept)
-        segments = [
-            build_segment(
-                vectors.take(np.arange(start, min(start + MAX_DOCUMENTS, len(kept)))),
-                kept[start : start + MAX_DOCUMENTS],
-                weight_type,
-            )
-            for start in range(0, len(kept), MAX_DOCUMENTS)
-        ]
-        about = (vectors.vocab_size, vectors.model, model_name or "", weight_type)
-        return cls(segments, Manifest(0, *about, (), check_encoding(encoding)))
+        has_texts = any(document.text or document.title for document in kept)
+        language = encoded.language if encoded is not None and has_texts else None
+        counted = as_words(words, "english" if encoded is None else language)
+        if counted is not None:
+            counted.check_stemmer()
+        elif encoded is None:
+            raise InputError("there are neither vectors nor words to be searched by.")
+        encoded = no_vectors(len(kept)) if encoded is None else encoded
+        segments = []
+        for start in range(0, len(kept), MAX_DOCUMENTS):
+            part = kept[start : start + MAX_DOCUMENTS]
+            rows = encoded.take(np.arange(start, start + len(part)))
+            segments.append(build_segment(rows, part, weight_type, count_words(part, counted)))
+        about = (encoded.vocab_size, encoded.model, model_name or "", weight_type)
+        return cls(segments, Manifest(0, *about, (), check_encoding(encoding), counted))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Index":
@@ -135,7 +166,7 @@ class Index:
         opened = segment_files.read_index(folder)
         index = cls(opened.segments, opened.manifest)
         # As absolute: `refresh` may be called from elsewhere.
-        index._folder, index._state = folder.absolute(), _State.of(opened)
+        index._folder, index._state = folder.absolute(), State.of(opened)
         return index
 
     def refresh(self) -> bool:
@@ -156,7 +187,7 @@ class Index:
         opened = segment_files.read_index(self._folder, before)
         if opened is before:
             return False
-        self._state = _State.of(opened)  # all at once, for others may be searching
+        self._state = State.of(opened)  # all at once, for others may be searching
         return True
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -185,22 +216,27 @@ class Index:
 
     def search(
         self,
-        query: SparseVector,
+        query: SparseVector | str,
         k: int = 10,
         *,
+        lexical: Lexical = None,
         min_score: float = 0.0,
         where: Where | None = None,
         ids: Iterable[str] | None = None,
     ) -> list[Hit]:
         """Return the k documents with the highest score, among those that may be found.
 
-        The score is the dot product over shared terms, summed in float32 by falling term id. Time
-        grows with the length of the query's posting lists; where few documents may be found, with
-        their number instead.
+        The score is the dot product over shared terms, and `lexical` times BM25 over shared words,
+        summed in float32, words first, both by falling name or number. Time grows with the length
+        of the query's posting lists; where few documents may be found, with their number instead.
 
         Args:
-            query: Its vector.
-            k: Hits wanted, at least 1; fewer return if fewer documents share a term.
+            query: Its vector, which `Encoder.encode_query` gives together with its text. For words
+                alone, the text itself will do.
+            k: Hits wanted, at least 1; fewer return if fewer documents share a term or a word.
+            lexical: What BM25 is multiplied with; 0 asks the model alone, "only" asks for words
+                alone, which is plain BM25. None is 0.8 where the index has both and the query has
+                its text, else what there is.
             min_score: Documents that score less are left out.
             where: What a hit's metadata must be: a mapping from fields to a value, a list of
                 values of which it has one, or a mapping of operators to operands: "eq", "ne",
@@ -215,20 +251,23 @@ class Index:
 
         Raises:
             ModelMismatchError: The query was encoded by another model than the documents.
-            InputError: `k` is below 1, `min_score` negative or not finite, or `where` not
-                well-formed.
+            InputError: `k` is below 1, `min_score` negative or not finite, `where` not
+                well-formed, or `lexical` asks for words that the index or the query does not have.
             IndexFormatError: A file of the index is damaged; the message names it.
 
-        Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086
+        Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086; for BM25 see `Words`.
         """
-        (hits,) = self.search_many([as_query(query)], k, min_score=min_score, where=where, ids=ids)
+        (hits,) = self.search_many(
+            [query], k, lexical=lexical, min_score=min_score, where=where, ids=ids
+        )
         return hits
 
-    def search_many(
+    def search_many(  # noqa: PLR0913 - what is searched, and how many, and at once
         self,
-        queries: Iterable[SparseVector],
+        queries: Iterable[SparseVector | str],
         k: int = 10,
         *,
+        lexical: Lexical = None,
         min_score: float = 0.0,
         where: Where | None = None,
         ids: Iterable[str] | None = None,
@@ -237,8 +276,9 @@ class Index:
         """Search several queries; see `search`.
 
         Args:
-            queries: Their vectors, for example a `SparseVectors`.
+            queries: Their vectors, for example a `SparseVectors`; or texts, for words alone.
             k: Hits wanted for each.
+            lexical: What BM25 is multiplied with.
             min_score: Documents that score less are left out.
             where: What a hit's metadata must be.
             ids: The ids that a hit may have; None for all.
@@ -248,20 +288,38 @@ class Index:
         """
         wanted = as_count(k, "k")
         at_once = as_count(threads, "threads")
-        asked = _several(queries)
-        least = _check_score(min_score)
+        asked = as_several(queries)
+        least = as_least_score(min_score)
+        weight = as_lexical(lexical)
         state = self._state  # one and the same to the end, whatever `refresh` does meanwhile
         selection = state.view.select(Filter.of(where, ids))
 
         def search(query: object) -> list[Hit]:
-            vector = as_query(query)
-            state.check_model(vector)
-            return state.view.search(vector, wanted, least, selection)
+            return state.view.search(state.ask(query, weight), wanted, least, selection)
 
         if at_once == 1:
             return [search(query) for query in asked]
         with ThreadPoolExecutor(at_once) as pool:
             return list(pool.map(search, asked))
+
+    def word_scores(
+        self, query: SparseVector | str, number: int, *, lexical: Lexical = None
+    ) -> tuple[WordScore, ...]:
+        """Return what each shared word adds to the score of a document, the most first.
+
+        Args:
+            query: See `search`.
+            number: The document's number.
+            lexical: See `search`.
+
+        Raises:
+            InputError: See `search`; or there is no document of that number.
+            IndexFormatError: A file of the index is damaged.
+        """
+        state = self._state
+        asked = state.ask(as_one(query), as_lexical(lexical))
+        place = _checked(state, number)
+        return () if asked.words is None else state.view.word_scores(asked.words, place)
 
     def check_model(self, query: SparseVector) -> None:
         """Raise ModelMismatchError if a query was encoded by another model than the documents."""
@@ -269,7 +327,8 @@ class Index:
 
     def document(self, number: int) -> Document:
         """Return a document by its number."""
-        return self._state.view.document(self._checked(number))
+        state = self._state
+        return state.view.document(_checked(state, number))
 
     def find(self, identity: str) -> int | None:
         """Return the number of the document with an id; None if there is none."""
@@ -281,7 +340,7 @@ class Index:
         Looks at every posting of its segment; for many documents, `vectors` takes less time.
         """
         state = self._state
-        segment, inside = state.view.place(self._checked(number))
+        segment, inside = state.view.place(_checked(state, number))
         term_ids, weights = segment.row(inside)
         return SparseVector(term_ids, weights, state.vocab_size, state.model)
 
@@ -292,6 +351,15 @@ class Index:
         """
         state = self._state
         return join_rows(state.view.segments, state.vocab_size, state.model)
+
+    def word_impacts(self) -> WordImpacts | None:
+        """Return what words weigh in each document now; None without words.
+
+        Takes about 16 bytes of memory a word and document.
+        """
+        state = self._state
+        settings = state.manifest.words
+        return None if settings is None else WordImpacts.of(state.view.segments, settings)
 
     def fields(self) -> list[str]:
         """Return the names of the metadata that searches can be narrowed by, ascending."""
@@ -305,24 +373,27 @@ class Index:
             lengths[segment.postings.terms] += np.diff(segment.postings.offsets)
         return lengths
 
-    def _checked(self, number: object) -> int:
-        """Return a document's number; InputError if there is none of that number."""
-        count = len(self)
-        try:
-            place = operator.index(number)  # type: ignore[arg-type]
-        except TypeError:
-            place = -1
-        if not 0 <= place < count:
-            raise InputError(
-                f"there is no document number {number!r:.40}: the index has {count}. Numbers begin "
-                "at 0; for an id use find."
-            )
-        return place
-
     @property
     def postings(self) -> int:
         """How many weights are stored, over all documents, with those deleted but not yet gone."""
         return sum(len(segment.postings.numbers) for segment in self._state.view.segments)
+
+    @property
+    def word_postings(self) -> int:
+        """How many counts of words are stored; see `postings`."""
+        return sum(len(s.words.numbers) for s in self._state.view.segments if s.words is not None)
+
+    @property
+    def word_bytes(self) -> int:
+        """How many bytes the posting lists of words take; see `bytes_per_posting`."""
+        return sum(s.words.size for s in self._state.view.segments if s.words is not None)
+
+    @property
+    def has_words_alone(self) -> bool:
+        """Whether there is nothing but words to search by: no vectors, nor a model to come."""
+        manifest = self._state.manifest
+        is_begun = bool(manifest.segments or len(self) or not manifest.model_name)
+        return self.words is not None and not self.vocab_size and is_begun
 
     @property
     def segments(self) -> int:
@@ -357,6 +428,9 @@ class Index:
             "model_name": self.model_name,
             "fingerprint": self.model,
             "encoding": dict(self.encoding),
+            "words": None if self.words is None else self.words.to_dict(),
+            "word_postings": self.word_postings,
+            "generation": self.generation,
         }
 
     def __len__(self) -> int:
@@ -366,61 +440,16 @@ class Index:
         return f"Index({len(self)} documents, {self.postings} postings)"
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """All that changes at once when an index is refreshed.
-
-    Attributes:
-        manifest: What the index consists of; in memory, what is known of it.
-        view: Its segments, to be searched.
-        opened: What was read from disk; None in memory.
-    """
-
-    manifest: Manifest
-    view: View
-    opened: segment_files.Opened | None = None
-
-    @classmethod
-    def of(cls, opened: segment_files.Opened) -> "_State":
-        return cls(opened.manifest, View(opened.segments), opened)
-
-    @property
-    def vocab_size(self) -> int:
-        return self.manifest.vocab_size
-
-    @property
-    def model(self) -> str | None:
-        return self.manifest.model
-
-    def check_model(self, query: SparseVector) -> None:
-        try:
-            if self.vocab_size:
-                check_same_model(query, self)
-        except ModelMismatchError as error:
-            name = self.manifest.model_name or "unnamed"
-            raise ModelMismatchError(
-                f"{error} This index is of the model {name!r}; if the query's is another version "
-                "of it, build the index again with that."
-            ) from error
-
-
-def _several(queries: object) -> Iterable[object]:
-    """Return what the queries are in; a matrix by rows.
-
-    Raises:
-        InputError: It is one query, or none at all.
-    """
-    if isinstance(queries, SparseVector):
-        raise InputError("got one vector where several queries are expected; use search.")
-    are_items = not isinstance(queries, (str, bytes, Mapping, np.ndarray))
-    if isinstance(queries, Iterable) and are_items and not hasattr(queries, "tocsr"):
-        return queries
-    return as_vectors(queries)  # a matrix, or an error that names the right call
-
-
-def _check_score(value: object) -> float:
-    expected = "a finite number, 0 or above"
-    score = as_real(value, "min_score", expected)
-    if not 0 <= score < np.inf:
-        raise InputError(f"min_score is {shown(value)}; expected {expected}.")
-    return score
+def _checked(state: State, number: object) -> int:
+    """Return a document's number; InputError if there is none of that number."""
+    count = state.view.starts[-1]
+    try:
+        place = operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        place = -1
+    if not 0 <= place < count:
+        raise InputError(
+            f"there is no document number {number!r:.40}: the index has {count}. Numbers begin at "
+            "0; for an id use find."
+        )
+    return place

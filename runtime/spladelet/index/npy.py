@@ -12,13 +12,13 @@ from spladelet.errors import IndexFormatError
 _LONGEST_HEAD = 1024  # bytes of a .npy file before its numbers; ours have 128
 
 
-def read_array(content: NDArray[np.uint8], path: Path, dtype: type[np.generic]) -> NDArray[Any]:
+def read_array(content: NDArray[np.uint8], path: Path, *dtypes: type[np.generic]) -> NDArray[Any]:
     """Return the array in a .npy file of version 1.0; neither pickles nor archives are taken.
 
     Args:
         content: The file.
         path: Its place, for messages.
-        dtype: What it must hold, in one dimension.
+        dtypes: What it must hold, one of these, in one dimension.
 
     Raises:
         IndexFormatError: It is no such file.
@@ -35,9 +35,10 @@ def read_array(content: NDArray[np.uint8], path: Path, dtype: type[np.generic]) 
         raise IndexFormatError(
             f"{path} is no array ({error}): it is damaged. Build the index again."
         ) from error
-    if found != dtype or len(shape) != 1:
+    if found not in dtypes or len(shape) != 1:
+        expected = " or ".join(np.dtype(dtype).name for dtype in dtypes)
         raise IndexFormatError(
-            f"{path} holds {found} in {len(shape)} dimensions, expected flat {np.dtype(dtype)}. "
+            f"{path} holds {found} in {len(shape)} dimensions, expected flat {expected}. "
             "Build the index again."
         )
-    return body.view(dtype)
+    return body.view(found)

@@ -38,10 +38,14 @@ class Pending:
         """Return those of some documents that are here."""
         return {i: self._documents[self.places[i]] for i in ids if i in self.places}
 
-    def take(self, count: int) -> tuple[SparseVectors, list[Document]]:
-        """Remove and return the first so many that are not deleted."""
+    def take(
+        self, count: int, vocab_size: int, model: str | None
+    ) -> tuple[SparseVectors, list[Document]]:
+        """Remove and return the first so many that are not deleted, as vectors of a model.
+
+        The vectors themselves may not say it: those of words alone, deleted meanwhile, have none.
+        """
         places = np.sort(np.fromiter(self.places.values(), np.int64, len(self.places)))
-        vocab_size, model = self._vectors[0].vocab_size, self._vectors[0].model
         joined = SparseVectors.stack(self._vectors, vocab_size, model)
         documents = self._documents
         first, rest = places[:count], places[count:]

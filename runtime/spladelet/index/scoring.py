@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,8 +103,16 @@ class _Workspace(threading.local):
 _workspace = _Workspace()
 
 
+def no_scores(documents: int) -> NDArray[np.float32]:
+    """Return zeros, float32[documents], in an array that the thread's next call overwrites."""
+    return _workspace.zeros(documents)
+
+
 def score(
-    postings: Postings, places: NDArray[np.int64], weights: NDArray[np.float32]
+    postings: Postings,
+    places: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    onto: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Return the score of every document: float32[documents].
 
@@ -114,11 +123,12 @@ def score(
         postings: The documents.
         places: Places of the query's terms, falling: see `Postings.find`.
         weights: The query's weights of them, float32.
+        onto: What they have already, which is added to; None is nothing.
 
     Returns:
         The scores, in an array that the thread's next call overwrites.
     """
-    scores = _workspace.zeros(postings.documents)
+    scores = no_scores(postings.documents) if onto is None else onto
     # One factor a list: every way of summing then rounds the same two products in the same order.
     factors = weights * postings.scales[places]
     starts, ends = postings.offsets[places], postings.offsets[places + 1]
@@ -136,11 +146,42 @@ def score(
     return scores
 
 
+def room(name: str, size: int, dtype: "np.typing.DTypeLike") -> NDArray[Any]:
+    """Return an array of the thread's, with whatever its last use left in it."""
+    return _workspace.array(name, size, dtype)
+
+
+def add_lists(
+    scores: NDArray[np.float32],
+    numbers: NDArray[np.int32],
+    impacts: NDArray[np.float32],
+    ends: NDArray[np.int32],
+    factors: NDArray[np.float32],
+) -> None:
+    """Add lists' impacts, times a factor each, to scores, list after list.
+
+    Args:
+        scores: float32[documents].
+        numbers: int32[postings], document numbers, each at most once in a list.
+        impacts: float32[postings].
+        ends: int32[lists + 1], where each begins.
+        factors: float32[lists].
+    """
+    few = len(scores) < FEW and "scipy.sparse" not in sys.modules
+    kernels = None if few else _compiled_kernels()
+    if kernels is not None:
+        kernels.multiply(len(scores), len(factors), ends, numbers, impacts, factors, scores)
+        return
+    for factor, (start, end) in zip(factors, pairwise(ends.tolist()), strict=True):
+        scores[numbers[start:end]] += impacts[start:end] * factor
+
+
 def score_among(
     postings: Postings,
     places: NDArray[np.int64],
     weights: NDArray[np.float32],
     documents: NDArray[np.int32],
+    onto: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Return the scores of a few documents, looked up list by list: float32[len(documents)].
 
@@ -152,26 +193,32 @@ def score_among(
         places: Places of the query's terms, falling.
         weights: The query's weights of them, float32.
         documents: The numbers of those that matter, ascending.
+        onto: What they have already, which is added to; None is nothing.
     """
-    scores = np.zeros(len(documents), np.float32)
+    scores = np.zeros(len(documents), np.float32) if onto is None else onto
     factors = weights * postings.scales[places]
     starts, ends = postings.offsets[places].tolist(), postings.offsets[places + 1].tolist()
     for start, end, factor in zip(starts, ends, factors, strict=True):
-        numbers, impacts = postings.numbers[start:end], postings.impacts[start:end]
-        # The shorter of the two is looked up in the longer; what lies beyond its end is compared
-        # with its last number, and is another.
-        if len(documents) <= len(numbers):
-            near = np.searchsorted(numbers, documents)
-            np.minimum(near, len(numbers) - 1, out=near)
-            found = impacts[near].astype(np.float32)
-            found *= numbers[near] == documents  # else 0, which changes no bit of a sum
-            scores += found * factor
-        else:
-            near = np.searchsorted(documents, numbers)
-            np.minimum(near, len(documents) - 1, out=near)
-            same = documents[near] == numbers
-            scores[near[same]] += impacts[same].astype(np.float32) * factor
+        here, there = shared(documents, postings.numbers[start:end])
+        scores[here] += postings.impacts[start:end][there].astype(np.float32) * factor
     return scores
+
+
+def shared(
+    documents: NDArray[np.int32], numbers: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the documents stand that two ascending lists share: in one, and in the other."""
+    # The shorter of the two is looked up in the longer; what lies beyond its end is compared with
+    # its last number, and is another.
+    if len(documents) > len(numbers):
+        there, here = shared(numbers, documents)
+        return here, there
+    if not len(numbers):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    near = np.searchsorted(numbers, documents)
+    np.minimum(near, len(numbers) - 1, out=near)
+    here = np.flatnonzero(numbers[near] == documents)
+    return here, near[here]
 
 
 def top_k(scores: NDArray[np.float32], k: int, above: float = 0.0) -> NDArray[np.int64]:

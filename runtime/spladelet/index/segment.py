@@ -18,8 +18,11 @@ from spladelet.documents import Document
 from spladelet.index.filters import Filter
 from spladelet.index.format import ID_FILES, METADATA_FILES
 from spladelet.index.metadata_table import MetadataTable
-from spladelet.index.scoring import Postings, score, score_among, top_k
+from spladelet.index.scoring import Postings, score, score_among, shared, top_k
 from spladelet.index.stored_documents import StoredLine, document_of, id_of
+from spladelet.index.transposing import stable_order
+from spladelet.index.word_lists import WordLists
+from spladelet.index.word_scoring import AskedWords, score_words, score_words_among
 from spladelet.lazy import lazy
 
 # Looking a few documents up in one posting list takes as long as summing so many postings, and so
@@ -39,10 +42,16 @@ class Checks(Protocol):
     def all_lists(self, postings: Postings, /) -> None:
         """Check all posting lists."""
 
+    def words(self, lists: WordLists, places: Sequence[int], /) -> None:
+        """Check posting lists of words, and what every search for words depends on."""
+
+    def all_words(self, lists: WordLists, /) -> None:
+        """Check all posting lists of words."""
+
     def files(self, *names: str) -> None:
         """Check whole files."""
 
-    def everything(self, postings: Postings, /) -> None:
+    def everything(self, postings: Postings, words: WordLists | None, /) -> None:
         """Check all there is."""
 
 
@@ -96,6 +105,21 @@ class Selection:
         return cls(mask, numbers if len(numbers) <= _MANY * len(mask) else None)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query, as a segment is asked.
+
+    Attributes:
+        term_ids: Its terms, ascending.
+        weights: Their weights.
+        words: Its words; None asks for none.
+    """
+
+    term_ids: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    words: AskedWords | None = None
+
+
 @dataclass(frozen=True)
 class Segment:
     """Documents, some of which may be deleted.
@@ -105,6 +129,7 @@ class Segment:
         documents: The documents.
         ids: Their numbers by id.
         metadata: Their numbers by what their metadata say.
+        words: Their words; None in an index that has none.
         deleted: int32[deleted documents], their numbers, ascending.
         checks: Finds what was damaged on disk; None if this was made in memory.
     """
@@ -113,6 +138,7 @@ class Segment:
     documents: Documents
     ids: IdTable
     metadata: MetadataTable
+    words: WordLists | None = None
     deleted: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     checks: Checks | None = None
 
@@ -140,18 +166,12 @@ class Segment:
         return np.searchsorted(self.live, numbers) if len(self.deleted) else numbers
 
     def search(
-        self,
-        term_ids: NDArray[np.int32],
-        weights: NDArray[np.float32],
-        k: int,
-        above: float,
-        allowed: Selection | None,
+        self, asked: Asked, k: int, above: float, allowed: Selection | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
         """Find the k documents with the highest score.
 
         Args:
-            term_ids: The query's terms, ascending.
-            weights: Their weights.
+            asked: The query.
             k: Documents wanted.
             above: What a score must be above.
             allowed: The only documents that may be found, from `select`; None for all.
@@ -159,15 +179,18 @@ class Segment:
         Returns:
             Their numbers, their scores, and how far off a score may be.
         """
-        places, weights = self.postings.find(term_ids, weights)
+        places, weights = self.postings.find(asked.term_ids, asked.weights)
         if self.checks is not None:
             self.checks.lists(self.postings, places)
         error = float(weights.astype(np.float64) @ self.postings.errors[places])
+        lists, words = self.words, asked.words
         numbers = None if allowed is None else allowed.numbers
-        if numbers is not None and self._is_worth_looking_up(numbers, places):
-            scores = score_among(self.postings, places, weights, numbers)
+        if numbers is not None and self._is_worth_looking_up(numbers, places, words):
+            begun = None if not (lists and words) else score_words_among(lists, words, numbers)
+            scores = score_among(self.postings, places, weights, numbers, begun)
         else:
-            scores = score(self.postings, places, weights)
+            begun = None if not (lists and words) else score_words(lists, words)
+            scores = score(self.postings, places, weights, begun)
             if numbers is not None:
                 scores = scores[numbers]
             elif allowed is not None:
@@ -177,6 +200,41 @@ class Segment:
         found = top_k(scores, k, above)
         best = found if numbers is None else numbers[found].astype(np.int64)
         return best, scores[found], error
+
+    def find_words(self, words: Sequence[bytes]) -> list[int]:
+        """Return the places of words in this segment's lists, -1 for each that it does not have.
+
+        Raises:
+            IndexFormatError: A list on disk is damaged.
+        """
+        if self.words is None:
+            return [-1] * len(words)
+        if self.checks is not None:
+            self.checks.words(self.words, ())  # before they are trusted to find something
+        places = self.words.find(words)
+        if self.checks is not None:
+            found = places if min(places, default=0) >= 0 else [p for p in places if p >= 0]
+            self.checks.words(self.words, found)
+        return places
+
+    def having(self, place: int) -> int:
+        """Return how many documents that are not deleted have a word, by its place."""
+        if place < 0 or self.words is None:
+            return 0
+        start, end = self.words.span(place)
+        if not len(self.deleted):
+            return end - start
+        return end - start - len(shared(self.deleted, self.words.numbers[start:end])[0])
+
+    @lazy
+    def total_length(self) -> int:
+        """How many words the documents have that are not deleted."""
+        if self.words is None:
+            return 0
+        if self.checks is not None:
+            self.checks.words(self.words, ())
+        lengths = self.words.lengths
+        return int(lengths.sum(dtype=np.int64) - lengths[self.deleted].sum(dtype=np.int64))
 
     def select(self, wanted: Filter) -> Selection | None:
         """Return the documents that a filter allows, none deleted; None if there are none."""
@@ -254,9 +312,17 @@ class Segment:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return offsets, term_ids[order], weights[order]
 
-    def _is_worth_looking_up(self, numbers: NDArray[np.int32], places: NDArray[np.int64]) -> bool:
+    def _is_worth_looking_up(
+        self,
+        numbers: NDArray[np.int32],
+        places: NDArray[np.int64],
+        words: AskedWords | None,
+    ) -> bool:
         each = _LOOK_UP + _LOOK_UP_EACH * len(numbers)
-        return len(places) * each < self.postings.count(places)
+        lists, postings = len(places), self.postings.count(places)
+        if words is not None and self.words is not None:
+            lists, postings = lists + len(words.places), postings + words.postings(self.words)
+        return lists * each < postings
 
     def _is_deleted(self, number: int) -> bool:
         place = int(np.searchsorted(self.deleted, number))
@@ -269,11 +335,3 @@ def hash_ids(ids: Iterable[str]) -> NDArray[np.uint64]:
         hashlib.blake2b(i.encode("utf-8", "surrogatepass"), digest_size=8).digest() for i in ids
     ]
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
-
-
-def stable_order(keys: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Order by key, stably: by counting 16 bits at a time, for so numpy sorts these."""
-    order = np.argsort((keys & 0xFFFF).astype(np.uint16), kind="stable")
-    if len(keys) and int(keys.max()) > 0xFFFF:
-        order = order[np.argsort((keys[order] >> 16).astype(np.uint16), kind="stable")]
-    return order

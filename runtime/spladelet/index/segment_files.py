@@ -14,15 +14,19 @@
         id_hashes.npy           uint64[documents], ascending
         id_numbers.npy          int32[documents]
         metadata_….npy          the four arrays of a `MetadataTable`
+        word_….npy              the eight arrays of `WordLists`, in an index that has words; lengths
+                                are uint16, or int32 where one is too large for that
+        words_crc.npy           uint32[words], of each one's document numbers and counts
         deleted-9a1b….npy       int32[deleted documents]; a new file for each generation's
 
 Files are written, and never again: who edits one in place, or cuts it short, takes the ground from
 under those who have it mapped, and the system ends their process (SIGBUS), which nothing in it can
 prevent. Replace the folder by renaming, or change the index through a writer. Files below a
 megabyte (64 KiB from Python 3.13 on) are read whole and not mapped. Each that is mapped takes a
-descriptor until Python 3.13: none of a small segment, five of a full one (nine, where metadata
-differ from document to document), so that a process that may have 256 open reads some ten million
-documents. What was damaged is found when it is first used, see `integrity`.
+descriptor until Python 3.13: none of a small segment, five of a full one, with words eleven (and
+four more, where metadata differ from document to document), so that a process that may have 256
+open reads some ten million documents, with words six. What was damaged is found when it is first
+used, see `integrity`.
 
 Readers take no lock and write nothing. A segment that a reader has open already is not opened
 again for a newer generation.
@@ -33,7 +37,7 @@ import os
 import secrets
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -45,7 +49,14 @@ from spladelet.documents import Document, to_line
 from spladelet.errors import IndexFormatError, IndexNotFoundError
 from spladelet.files import FileEntry, Folder, contents, sync
 from spladelet.index import integrity
-from spladelet.index.format import FILES, METADATA_FILES, Manifest, SegmentEntry, impact_type
+from spladelet.index.format import (
+    FILES,
+    METADATA_FILES,
+    WORD_FILES,
+    Manifest,
+    SegmentEntry,
+    impact_type,
+)
 from spladelet.index.generations import (
     IndexFolder,
     current_generation,
@@ -59,6 +70,7 @@ from spladelet.index.npy import read_array
 from spladelet.index.scoring import Postings
 from spladelet.index.segment import IdTable, Segment
 from spladelet.index.stored_documents import StoredDocuments
+from spladelet.index.word_lists import MANY, WordLists
 
 _LINES = 1024  # written at once
 _Result = TypeVar("_Result")
@@ -66,7 +78,7 @@ _Result = TypeVar("_Result")
 _BY_TERM = ("scales", "errors", "numbers_crc", "impacts_crc")
 # What every search depends on; the rest when it is used.
 _CHECKED_AT_ONCE = tuple(f"{name}.npy" for name in ("terms", "offsets", *_BY_TERM))
-_CHECKED_IN_PARTS = ("numbers", "impacts", "documents")
+_CHECKED_IN_PARTS = ("numbers", "impacts", "documents", "words")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +104,7 @@ def write_segment(folder: IndexFolder, segment: Segment) -> SegmentEntry:
         IndexFormatError: It is damaged where it comes from.
     """
     if segment.checks is not None:
-        segment.checks.everything(segment.postings)
+        segment.checks.everything(segment.postings, segment.words)
     name = f"segment-{secrets.token_hex(8)}"
     try:
         with folder.folder.make(name) as made:
@@ -228,11 +240,18 @@ def _write_files(folder: Folder, segment: Segment) -> SegmentEntry:
         "metadata_offsets.npy": metadata.offsets,
         "metadata_numbers.npy": metadata.numbers,
     }
+    if segment.words is not None:
+        arrays |= _word_arrays(segment.words)
     for name, array in arrays.items():
         _save(folder, name, array)
     folder.sync()
-    files = {name: _entry_of(folder, name) for name in FILES}
+    files = {name: _entry_of(folder, name) for name in ("documents.jsonl", *arrays)}
     return SegmentEntry(folder.path.name, postings.documents, len(postings.numbers), 0, files)
+
+
+def _word_arrays(lists: WordLists) -> dict[str, NDArray[Any]]:
+    arrays = {f"word_{item.name}.npy": getattr(lists, item.name) for item in fields(lists)}
+    return arrays | {"words_crc.npy": integrity.word_sums(lists)}
 
 
 def write_documents(
@@ -298,11 +317,16 @@ def _open_lasting(folder: Folder, entry: SegmentEntry, manifest: Manifest) -> Se
         for name, file in entry.lasting.items()
     }
     types = {**FILES, "impacts.npy": impact_type(manifest.weights)}
+    if manifest.words is not None:
+        types |= WORD_FILES
+    wider = {"word_lengths.npy": (np.int32,)}
     load = {
-        name: read_array(found[name], path / name, dtype) for name, dtype in types.items() if dtype
+        name: read_array(found[name], path / name, dtype, *wider.get(name, ()))
+        for name, dtype in types.items()
+        if dtype
     }
-    crcs = (load[f"{name}_crc.npy"] for name in _CHECKED_IN_PARTS)
-    checks = Checks(path, entry, found, *crcs)
+    crcs = {name: load.get(f"{name}_crc.npy") for name in _CHECKED_IN_PARTS}
+    checks = Checks(path, entry, found, crcs)
     checks.files(*_CHECKED_AT_ONCE)
     postings = Postings(
         load["terms.npy"],
@@ -318,7 +342,10 @@ def _open_lasting(folder: Folder, entry: SegmentEntry, manifest: Manifest) -> Se
     offsets = load["document_offsets.npy"]
     lines = found["documents.jsonl"]
     documents = StoredDocuments(lines.data, offsets, checks)
-    segment = Segment(postings, documents, ids, metadata, checks=checks)
+    words = None
+    if manifest.words is not None:
+        words = WordLists(*(load[f"word_{item.name}.npy"] for item in fields(WordLists)))
+    segment = Segment(postings, documents, ids, metadata, words, checks=checks)
     by_term = all(len(load[f"{name}.npy"]) == len(postings.terms) for name in _BY_TERM)
     by_document = len(load["documents_crc.npy"]) == len(offsets) - 1 == entry.documents
     consistent = (
@@ -326,6 +353,8 @@ def _open_lasting(folder: Folder, entry: SegmentEntry, manifest: Manifest) -> Se
         and by_document
         and _partitions(offsets, len(lines))
         and _fits(segment, entry, manifest.vocab_size)
+        and (words is None or len(load["words_crc.npy"]) == len(words.offsets) - 1)
+        and (words is None or _words_fit(words, entry))
     )
     if not consistent:
         checks.files(*entry.lasting)  # names the one that was damaged
@@ -379,6 +408,22 @@ def _fits(segment: Segment, entry: SegmentEntry, vocab_size: int) -> bool:
         and np.isfinite(postings.scales).all()
         and (postings.scales > 0).all()
         and (postings.errors >= 0).all()
+    )
+
+
+def _words_fit(words: WordLists, entry: SegmentEntry) -> bool:
+    """Say whether the arrays of words fit each other and the manifest."""
+    return bool(
+        len(words.name_offsets) == len(words.offsets)
+        and _partitions(words.name_offsets, len(words.names))
+        and _partitions(words.offsets, len(words.numbers))
+        and len(words.counts) == len(words.numbers)
+        and len(words.many) == len(words.many_counts)
+        and _ascends(words.many, len(words.numbers))
+        and len(words.lengths) == entry.documents
+        and words.lengths.min(initial=0) >= 0
+        and words.many_counts.min(initial=MANY) >= MANY
+        and (words.counts[words.many] == MANY).all()
     )
 
 

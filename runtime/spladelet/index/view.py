@@ -2,25 +2,42 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import TypeAlias
 
 import numpy as np
 
 from spladelet.documents import Document
+from spladelet.explain import WordScore
 from spladelet.index.filters import Filter
-from spladelet.index.hits import Best, Hit
-from spladelet.index.segment import Segment, Selection, hash_ids
+from spladelet.index.hits import Best, Hit, WordShares
+from spladelet.index.queries import Query, QueryWords
+from spladelet.index.segment import Asked, Segment, Selection, hash_ids
 from spladelet.index.stored_documents import StoredLine, id_of
-from spladelet.vector import SparseVector
+from spladelet.index.word_scoring import AskedWords, score_each_word, score_words_among
+from spladelet.lazy import lazy
+from spladelet.lexical.analyzer import analyzer_of
+from spladelet.lexical.bm25 import Saturation, rarity
 
 # Filters of which it is remembered what they allow, at about a byte a document; and how many values
 # one may have, for it is kept with them.
 _KEPT_SELECTIONS = 8
 _LARGEST_KEPT = 1024
+# Words of which it is remembered where they are and how rare: queries have the same ones often.
+_KEPT_WORDS = 4096
 
-# A segment, the number of its first document, and which of its documents may be found.
-_Searched: TypeAlias = tuple[Segment, int, Selection | None]
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A segment that is to be searched.
+
+    Attributes:
+        place: Which of the view's it is.
+        allowed: Which of its documents may be found; None for all.
+    """
+
+    place: int
+    allowed: Selection | None
 
 
 class View:
@@ -29,42 +46,119 @@ class View:
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.segments = tuple(segments)
         self.starts = list(accumulate((len(segment) for segment in segments), initial=0))
-        self._selections: dict[Filter, list[_Searched]] = {}
+        self._selections: dict[Filter, list[Searched]] = {}
+        self._words: dict[str, tuple[list[int], float]] = {}
 
     def search(
-        self, query: SparseVector, k: int, min_score: float, selection: Sequence[_Searched]
+        self, query: Query, k: int, min_score: float, selection: Sequence[Searched]
     ) -> list[Hit]:
         """Search segment by segment; what cannot be among the k best any more is passed over."""
         best = Best(k)
         below = _largest_below(min_score)
-        for segment, start, allowed in selection:
-            above = max(best.floor, below)
-            found, scores, error = segment.search(query.term_ids, query.weights, k, above, allowed)
-            best.add(scores, start + segment.ranks(found), error)
+        words = self._ask_words(query.words)
+        for part in selection:
+            segment = self.segments[part.place]
+            asked = Asked(query.term_ids, query.weights, words[part.place])
+            found, scores, error = segment.search(asked, k, max(best.floor, below), part.allowed)
+            best.add(scores, self.starts[part.place] + segment.ranks(found), error)
         numbers, scores_of, margins = best.sorted()
-        sources = self._sources(numbers)
+        shares = None
+        if query.words is not None:
+            shares = WordShares(lambda: self._word_shares(words, numbers))
+        found_in = zip(self._sources(numbers), scores_of, numbers, margins, strict=True)
         return [
-            Hit(id_of(source), score, number, margin, source)
-            for source, score, number, margin in zip(
-                sources, scores_of, numbers, margins, strict=True
-            )
+            Hit(id_of(source), score, number, margin, source, shares)
+            for source, score, number, margin in found_in
         ]
 
-    def select(self, wanted: Filter | None) -> list[_Searched]:
+    def word_scores(self, query: QueryWords, number: int) -> tuple[WordScore, ...]:
+        """Return what each shared word adds to a document's score, the most first."""
+        segment, rank = self.place(number)
+        asked = self._ask_words(query)[self._place(number)]
+        if asked is None or segment.words is None:
+            return ()
+        spelled = analyzer_of(query.settings.language).spelled(query.text)
+        found = score_each_word(segment.words, asked, int(segment.live[rank]))
+        scores = [
+            WordScore(
+                word,
+                spelled.get(word, word),
+                in_query,
+                in_document,
+                rare,
+                float(score),
+            )
+            for (word, in_query), (in_document, score), rare in zip(
+                query.counts.items(), found, asked.rarities, strict=True
+            )
+            if score > 0
+        ]
+        return tuple(sorted(scores, key=lambda item: (-item.score, item.word)))
+
+    @lazy
+    def mean_length(self) -> float:
+        """How many words a document has on average, of those that are not deleted."""
+        total = sum(segment.total_length for segment in self.segments)
+        return total / self.starts[-1] if self.starts[-1] else 0.0
+
+    def _ask_words(self, query: QueryWords | None) -> list[AskedWords | None]:
+        """Return what each segment is asked: words weigh what they do among all of them."""
+        if query is None:
+            return [None] * len(self.segments)
+        known = [self._know_word(word) for word in query.counts]
+        rarities = [rare for _, rare in known]
+        counts = zip(query.counts.values(), rarities, strict=True)
+        factors = np.array([query.weight * n * rare for n, rare in counts], np.float32)
+        saturation = Saturation.of(query.settings, self.mean_length)
+        if not known:
+            return [AskedWords((), factors, (), saturation)] * len(self.segments)
+        by_segment = zip(*(places for places, _ in known), strict=True)
+        return [AskedWords(places, factors, rarities, saturation) for places in by_segment]
+
+    def _know_word(self, word: str) -> tuple[list[int], float]:
+        """Return a word's place in each segment, and how rare it is; of late ones it is known.
+
+        That may be written by several threads at once: they all write the same.
+        """
+        found = self._words.get(word)
+        if found is None:
+            name = [word.encode()]
+            places = [segment.find_words(name)[0] for segment in self.segments]
+            having = sum(map(Segment.having, self.segments, places))
+            found = places, rarity(self.starts[-1], having)
+            if len(self._words) >= _KEPT_WORDS:
+                self._words = {}
+            self._words[word] = found
+        return found
+
+    def _word_shares(
+        self, words: Sequence[AskedWords | None], numbers: Sequence[int]
+    ) -> dict[int, float]:
+        """Return how much of the scores of documents comes from words, by their numbers."""
+        wanted, shares = np.sort(np.array(numbers, np.int64)), list[float]()
+        places = np.searchsorted(wanted, self.starts)
+        for place, (segment, asked) in enumerate(zip(self.segments, words, strict=True)):
+            ranks = wanted[places[place] : places[place + 1]] - self.starts[place]
+            if len(ranks) and segment.words is not None and asked is not None:
+                documents = segment.live[ranks] if len(segment.deleted) else ranks
+                found = score_words_among(segment.words, asked, documents.astype(np.int32))
+                shares += found.tolist()
+        return dict(zip(wanted.tolist(), shares, strict=True))
+
+    def select(self, wanted: Filter | None) -> list[Searched]:
         """Return what of the segments is to be searched; of late filters it is known.
 
         The dictionary is never changed, only replaced: a lock could be held for ever in a process
         that is forked meanwhile.
         """
-        parts = list(zip(self.segments, self.starts, strict=False))
         if wanted is None:
-            return [(segment, start, None) for segment, start in parts]
+            return [Searched(place, None) for place in range(len(self.segments))]
         known = self._selections
         if wanted in known:
             return known[wanted]
-        found: list[_Searched] = [
-            (segment, start, allowed)
-            for segment, start in parts
+        found = [
+            Searched(place, allowed)
+            for place, segment in enumerate(self.segments)
             if (allowed := segment.select(wanted)) is not None
         ]
         if wanted.size <= _LARGEST_KEPT:

@@ -5,7 +5,6 @@ memory, which is written when full, so that memory does not grow with the collec
 small segments, which are merged eight at a time: a document is rewritten at most five times.
 """
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,26 +20,25 @@ from spladelet.documents import PARENT, Document, as_documents, check_id_list, c
 from spladelet.errors import DuplicateIdError, IndexWriteError, InputError
 from spladelet.files import as_path
 from spladelet.index import segment_files
-from spladelet.index.build import build_segment, merge_segments
+from spladelet.index.build import build_segment, count_words, merge_segments
 from spladelet.index.filters import Filter, Where
 from spladelet.index.format import (
     MAX_DOCUMENTS,
     KeptEncoding,
     Manifest,
     SegmentEntry,
-    check_encoding,
-    check_kind,
 )
 from spladelet.index.generations import IndexFolder, claim, write_error
+from spladelet.index.intake import WordsArgument, admit, new_manifest
+from spladelet.index.merging import fitting, plan_merge
 from spladelet.index.metadata_table import MetadataTable
 from spladelet.index.pending import Pending
 from spladelet.index.segment import Segment, hash_ids
-from spladelet.vector import SparseVectors, check_same_model
-from spladelet.vector_arguments import as_vectors
+from spladelet.lexical.words import Words, as_words
+from spladelet.vector import SparseVectors
+from spladelet.vector_arguments import as_vectors, no_vectors
 
 _PASSAGES = 32  # of one document that are looked for together
-_FANOUT = 8  # segments of like size that are merged into one
-_DELETED_SHARE = 0.3  # of a segment's documents, from which on it is rewritten
 
 
 @dataclass(slots=True)
@@ -68,12 +66,14 @@ class IndexWriter:
             "uint8". None takes what the index has.
         model_name: What people call a new index's model.
         encoding: How a new index's documents are encoded: see `Index.build`.
+        words: How a new index's words are counted: see `Index.build`; "auto" takes what the index
+            has, or waits for the first documents.
 
     Raises:
         IndexLockedError: Another writer is at work.
         IndexWriteError: The folder holds something else, or cannot be written to.
         IndexFormatError: The index is of an unknown version, truncated or damaged.
-        InputError: `weight_type` is none of the three, or not the index's.
+        InputError: `weight_type` is none of the three, or it or `words` not the index's.
     """
 
     _manifest: Manifest
@@ -83,6 +83,7 @@ class IndexWriter:
     _resources: ExitStack
     _changed: bool
     _closed: bool
+    _words: WordsArgument  # what the first documents decide; None when they have
 
     def __init__(
         self,
@@ -91,11 +92,12 @@ class IndexWriter:
         weight_type: str | None = None,
         model_name: str = "",
         encoding: KeptEncoding | Mapping[str, Any] | None = None,
+        words: WordsArgument = "auto",
     ) -> None:
-        self._begin(path, _new_manifest(weight_type, model_name, encoding))
+        self._begin(path, new_manifest(weight_type, model_name, encoding), words)
         try:
             if self._folder.generation:
-                self._open(weight_type)
+                self._open(weight_type, words)
         except BaseException:
             self._resources.close()
             raise
@@ -108,6 +110,7 @@ class IndexWriter:
         weight_type: str | None = None,
         model_name: str = "",
         encoding: KeptEncoding | Mapping[str, Any] | None = None,
+        words: WordsArgument = "auto",
     ) -> "IndexWriter":
         """Begin an index that takes the place of the one at `path`, if there is one.
 
@@ -115,7 +118,7 @@ class IndexWriter:
         need not be of the same model, nor one that can be opened. See the class for the rest.
         """
         writer: IndexWriter = cls.__new__(cls)
-        writer._begin(path, _new_manifest(weight_type, model_name, encoding))
+        writer._begin(path, new_manifest(weight_type, model_name, encoding), words)
         writer._changed = True
         return writer
 
@@ -124,28 +127,35 @@ class IndexWriter:
         """How the documents are encoded; see `Index.encoding`."""
         return MappingProxyType(dict(self._manifest.encoding))
 
+    @property
+    def words(self) -> Words | None:
+        """How words are counted; see `Index.words`. Of a new index, once it has documents."""
+        return self._manifest.words
+
     def add(
-        self, vectors: SparseVectors, documents: Iterable[str | Document] | None = None
+        self, vectors: SparseVectors | None, documents: Iterable[str | Document] | None = None
     ) -> None:
         """Add documents.
 
         Args:
-            vectors: One vector a document.
+            vectors: One vector a document; None in an index of words alone.
             documents: The documents, in the same order; a str, or None for each, gets as id how
                 many documents there were before it.
 
         Raises:
-            InputError: There are not as many documents as vectors.
+            InputError: There are not as many documents as vectors; the index has words alone and
+                there are vectors, or the other way round; or its words were stemmed by another
+                release of Snowball.
             DuplicateIdError: Two documents have one id, or the index has it already.
             ModelMismatchError: The vectors are of another model than the index.
         """
         self._add(vectors, documents, replacing=False)
 
-    def upsert(self, vectors: SparseVectors, documents: Iterable[Document]) -> None:
+    def upsert(self, vectors: SparseVectors | None, documents: Iterable[Document]) -> None:
         """Add documents, each in place of the one that has its id, if there is one.
 
         Raises:
-            InputError: There are not as many documents as vectors.
+            InputError: See `add`.
             DuplicateIdError: Two of these documents have one id.
             ModelMismatchError: The vectors are of another model than the index.
         """
@@ -184,7 +194,7 @@ class IndexWriter:
         return len(split) + self.delete(i for i in asked if i not in split)
 
     def replace(
-        self, ids: Iterable[str], vectors: SparseVectors, documents: Iterable[Document]
+        self, ids: Iterable[str], vectors: SparseVectors | None, documents: Iterable[Document]
     ) -> int:
         """Put documents, or their passages, in the place of those with some ids, passages included.
 
@@ -215,7 +225,7 @@ class IndexWriter:
             return
         with self._closing_on_error():
             self._flush(0)
-            while (run := _plan_merge([part.segment for part in self._parts])) is not None:
+            while (run := plan_merge([part.segment for part in self._parts])) is not None:
                 self._merge(run)
             self._publish()
 
@@ -230,12 +240,44 @@ class IndexWriter:
             self._flush(0)
             start = 0
             while start < len(self._parts):
-                stop = _fitting([part.segment for part in self._parts], start)
+                stop = fitting([part.segment for part in self._parts], start)
                 if stop - start > 1 or len(self._parts[start].segment.deleted):
                     removed = self._merge(slice(start, stop))
                     start += 1 - removed
                 else:
                     start = stop
+            self._publish()
+
+    def recount(self, words: Words | None) -> None:
+        """Count all words anew, from the documents' texts, and commit; None leaves words out.
+
+        Raises:
+            InputError: Nothing would be left of an index of words alone.
+            IndexWriteError: Writing failed; the index is as it was, and this writer is closed.
+        """
+        self._check_open()
+        if isinstance(words, str):
+            raise InputError(f"words is {words!r:.60}; expected Words(...) or None.")
+        counted = as_words(words, None)
+        if counted is None and not self._manifest.vocab_size and len(self):
+            raise InputError("the index has words alone; without them nothing would be found.")
+        if counted is not None:
+            counted.check_stemmer()
+        with self._closing_on_error():
+            self._flush(0)
+            self._manifest, self._words, self._changed = (
+                replace(self._manifest, words=counted),
+                None,
+                True,
+            )
+            for place in range(len(self._parts) - 1, -1, -1):
+                old = self._parts[place]
+                if len(old.segment):
+                    kept = self._merged([replace(old.segment, words=None)])
+                    lists = count_words(kept.documents, self._manifest.words)
+                    self._write(place + 1, replace(kept, words=lists))
+                del self._parts[place]
+                self._folder.discard([old.entry.name] if old.is_new else [])
             self._publish()
 
     def close(self) -> None:
@@ -264,15 +306,18 @@ class IndexWriter:
         finally:
             self.close()
 
-    def _begin(self, path: str | os.PathLike[str], manifest: Manifest) -> None:
+    def _begin(
+        self, path: str | os.PathLike[str], manifest: Manifest, words: WordsArgument
+    ) -> None:
         """Claim the folder, with nothing in the index to be."""
-        self._manifest = manifest
+        self._manifest = replace(manifest, words=as_words(words, None))
+        self._words = words
         self._parts, self._pending = [], Pending()
         self._changed = self._closed = False
         self._resources = ExitStack()
         self._folder = self._resources.enter_context(claim(as_path(path, "the index").absolute()))
 
-    def _open(self, weight_type: str | None) -> None:
+    def _open(self, weight_type: str | None, words: WordsArgument) -> None:
         opened = segment_files.read_index(self._folder.path)
         self._manifest, segments = opened.manifest, opened.segments
         if weight_type not in (None, self._manifest.weights):
@@ -282,18 +327,29 @@ class IndexWriter:
             )
         entries = self._manifest.segments
         self._parts = [_Part(e, s) for e, s in zip(entries, segments, strict=True)]
+        if not len(self) and self._manifest.words is None:
+            return  # the first documents decide
+        if not isinstance(words, str) and words != self._manifest.words:
+            raise InputError(
+                f"words is {words!r}, but the index in {self._folder.path} has "
+                f"{self._manifest.words!r}. Leave it out, or count words anew with `recount`."
+            )
+        self._words = None
 
     def _add(
         self,
-        given: SparseVectors,
+        given: SparseVectors | None,
         texts: Iterable[str | Document] | None,
         *,
         replacing: bool,
     ) -> None:
         self._check_open()
-        vectors = as_vectors(given, self._manifest.vocab_size or None)
-        documents = as_documents(texts, len(vectors), len(self))
-        self._check_model(vectors)
+        vectors = None if given is None else as_vectors(given, self._manifest.vocab_size or None)
+        documents = as_documents(texts, None if vectors is None else len(vectors), len(self))
+        words = self._words if documents else None
+        has_texts = words is not None and any(d.text or d.title for d in documents)
+        is_empty = not len(self)
+        manifest = admit(self._manifest, words, vectors, has_texts=has_texts, is_empty=is_empty)
         check_ids(documents)
         ids = [document.id for document in documents]
         hashes = hash_ids(ids if self._parts else ())
@@ -304,19 +360,11 @@ class IndexWriter:
                 f"the index has a document with id {known!r}. Give each its own, or replace it "
                 "with upsert."
             )
-        self._changed = True
-        self._pending.add(vectors, documents)
+        self._manifest, self._changed = manifest, True
+        self._words = None if documents else self._words
+        self._pending.add(no_vectors(len(documents)) if vectors is None else vectors, documents)
         with self._closing_on_error():
             self._flush(MAX_DOCUMENTS)
-
-    def _check_model(self, vectors: SparseVectors) -> None:
-        manifest = self._manifest
-        if not manifest.vocab_size:
-            self._manifest = replace(manifest, vocab_size=vectors.vocab_size, model=vectors.model)
-            return
-        check_same_model(vectors, manifest)
-        if manifest.model is None and not len(self):
-            self._manifest = replace(manifest, model=vectors.model)
 
     def _delete_passages(self, identity: str) -> int:
         """Delete the passages of a document, however many there are; returns how many."""
@@ -361,8 +409,11 @@ class IndexWriter:
     def _flush(self, full: int) -> None:
         """Write pending documents as segments, as long as there are so many (at least one)."""
         while len(self._pending) >= max(full, 1):
-            vectors, documents = self._pending.take(MAX_DOCUMENTS)
-            self._write(len(self._parts), build_segment(vectors, documents, self._manifest.weights))
+            size, model = self._manifest.vocab_size, self._manifest.model
+            vectors, documents = self._pending.take(MAX_DOCUMENTS, size, model)
+            lists = count_words(documents, self._manifest.words)
+            segment = build_segment(vectors, documents, self._manifest.weights, lists)
+            self._write(len(self._parts), segment)
 
     def _write(self, place: int, segment: Segment) -> None:
         """Write a new segment, and put it in its place as it is read from there."""
@@ -380,11 +431,13 @@ class IndexWriter:
         segments = [part.segment for part in merged]
         is_empty = not any(len(segment) for segment in segments)
         if not is_empty:
-            weights, vocab_size = self._manifest.weights, self._manifest.vocab_size
-            self._write(run.stop, merge_segments(segments, weights, vocab_size))
+            self._write(run.stop, self._merged(segments))
         del self._parts[run]
         self._folder.discard(part.entry.name for part in merged if part.is_new)
         return is_empty
+
+    def _merged(self, segments: Sequence[Segment]) -> Segment:
+        return merge_segments(segments, self._manifest.weights, self._manifest.vocab_size)
 
     def _publish(self) -> None:
         entries = [
@@ -423,43 +476,3 @@ class IndexWriter:
                 f"this writer of {self._folder.path} belongs to the process that this one was "
                 "forked from. Open another when that one has ended."
             )
-
-
-def _new_manifest(
-    weight_type: str | None, model_name: str, encoding: KeptEncoding | Mapping[str, Any] | None
-) -> Manifest:
-    kind = "float32" if weight_type is None else weight_type
-    check_kind(kind)
-    return Manifest(0, 0, None, model_name or "", kind, (), check_encoding(encoding))
-
-
-def _plan_merge(segments: Sequence[Segment]) -> slice | None:
-    """Choose neighbours to merge: eight of like size, or one with many deleted documents.
-
-    Source: the tiers of log-structured merge trees, as Lucene's LogMergePolicy has them; only
-    neighbours are merged, so that documents keep their order.
-    """
-    for place, segment in enumerate(segments):
-        if len(segment.deleted) > _DELETED_SHARE * segment.postings.documents:
-            return slice(place, place + 1)
-    tiers = [int(math.log(max(len(segment), 1), _FANOUT) + 1e-9) for segment in segments]
-    for tier in range(max(tiers, default=0) + 1):
-        start = 0
-        while start < len(tiers):
-            stop = start
-            while stop < len(tiers) and tiers[stop] <= tier:
-                stop += 1
-            of_like_size = tiers[start:stop].count(tier)
-            if of_like_size >= _FANOUT and (fits := _fitting(segments, start)) > start + 1:
-                return slice(start, min(stop, fits))
-            start = max(stop, start + 1)
-    return None
-
-
-def _fitting(segments: Sequence[Segment], start: int) -> int:
-    """Return the end of the longest run from `start` that fits one segment; at least one."""
-    stop, size = start + 1, len(segments[start])
-    while stop < len(segments) and size + len(segments[stop]) <= MAX_DOCUMENTS:
-        size += len(segments[stop])
-        stop += 1
-    return stop

@@ -143,6 +143,19 @@ def test_what_tables_have_for_no_text_is_an_empty_text(encoder, missing):
     assert encoder.explain("cat", missing).score == encoder.explain(missing, "cat").score == 0
 
 
+def test_queries_keep_their_texts_and_documents_do_not(encoder):
+    queries = encoder.encode_queries(["cats", None, "snow"])
+
+    assert queries.texts == ("cats", "", "snow")
+    assert [query.text for query in queries] == ["cats", "", "snow"]
+    assert encoder.encode_query("cats", max_active_dims=3).text == "cats"
+    assert queries[0].prune(max_active_dims=2).text == "cats"
+    documents = encoder.encode_documents(["cats"])
+    assert (documents.texts, documents[0].text, documents.language) == (None, None, "en")
+    ((batch, _),) = encoder.encode_batches([Document("d", "cats")])
+    assert (batch.texts, batch.language) == (None, "en")
+
+
 def test_strings_of_numpy_are_texts(encoder):
     texts = np.array(["cat", "snow"])
 

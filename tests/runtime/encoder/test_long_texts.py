@@ -161,7 +161,7 @@ def test_the_command_splits_and_merges(tmp_path, capsys):
         assert main(arguments) == 0
         counts[way] = len(Index.open(folder))
         assert ("were cut there" in capsys.readouterr().err) == (way == "cut")
-        assert main(["search", str(folder), "yeast dough", "--json"]) == 0
+        assert main(["search", str(folder), "yeast dough", "--lexical", "0", "--json"]) == 0
         assert ("dough" in capsys.readouterr().out) == (way != "cut")
     assert (counts["cut"], counts["merge"]) == (1, 1)
     assert counts["split"] > 1

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from spladelet import Document, Index, IndexWriter, SparseVector, SparseVectors
+from spladelet import Document, Index, IndexWriter, SparseVector, SparseVectors, Words
 from spladelet.index.segment_files import verify_index
 
 VOCAB = 8
@@ -12,12 +12,13 @@ QUERY = SparseVector([1, 4], [1.0, 2.0], VOCAB)
 PLACES = [{"place": number} for number in range(5)]
 
 
-def index_of(*texts, metadata=PLACES, model=MODEL):
+def index_of(*texts, metadata=PLACES, model=MODEL, words=None):
     """Build an index in which QUERY finds every document, the first one first."""
     count = len(texts)
     rows = [SparseVector([1, 4], [1.0, count - n], VOCAB, model) for n in range(count)]
     documents = [Document(f"d{n}", text, "", metadata[n]) for n, text in enumerate(texts)]
-    return Index.build(SparseVectors.from_rows(rows, VOCAB, model), documents, model_name="toy")
+    vectors = SparseVectors.from_rows(rows, VOCAB, model)
+    return Index.build(vectors, documents, model_name="toy", words=words)
 
 
 def vectors_of(rows, model=MODEL):
@@ -31,8 +32,8 @@ def documents_of(ids):
 
 
 def fill(folder, ids, rows=None, **options):
-    """Add documents to the index in a folder, and commit."""
-    with IndexWriter(folder, **options) as opened:
+    """Add documents to the index in a folder, and commit; words are counted, too."""
+    with IndexWriter(folder, **{"words": Words("none"), **options}) as opened:
         opened.add(vectors_of(rows or len(ids)), documents_of(ids))
 
 

@@ -20,7 +20,7 @@ from runtime.index.small_index import (
 
 from spladelet import IndexWriter
 from spladelet.errors import IndexLockedError, IndexWriteError
-from spladelet.index import writer
+from spladelet.index import merging, writer
 from spladelet.index.generations import claim
 from spladelet.index.segment_files import verify_index
 
@@ -359,6 +359,7 @@ def test_without_locks_the_first_of_two_writers_wins_and_the_other_is_told(folde
 
 def test_without_locks_a_late_writer_does_not_lose_to_an_early_one(folder, no_locks, monkeypatch):
     monkeypatch.setattr(writer, "MAX_DOCUMENTS", 1)  # a segment is written at each upsert
+    monkeypatch.setattr(merging, "MAX_DOCUMENTS", 1)
     early, late = IndexWriter(folder), IndexWriter(folder)
     for opened in (early, late):
         opened.upsert(vectors_of(1), documents_of(["z"]))
@@ -380,6 +381,7 @@ def test_a_manifest_whose_segments_were_removed_by_another_is_taken_back(
     folder, no_locks, monkeypatch
 ):
     monkeypatch.setattr(writer, "MAX_DOCUMENTS", 1)
+    monkeypatch.setattr(merging, "MAX_DOCUMENTS", 1)
     opened = IndexWriter(folder)
     known = {path.name for path in folder.iterdir()}
     opened.upsert(vectors_of(1), documents_of(["d"]))

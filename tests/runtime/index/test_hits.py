@@ -69,7 +69,8 @@ def test_a_hit_outlives_its_index_and_is_sent_to_other_processes(folder):
         assert hash(other) == hash(hit)
         assert other.document == hit.document
     assert repr(hit) == (
-        "Hit(id='', score=8.0, text='text 7', title='T', number=7, margin=0.0, metadata={'n': 7})"
+        "Hit(id='', score=8.0, text='text 7', title='T', number=7, margin=0.0, lexical=0.0, "
+        "metadata={'n': 7})"
     )
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from runtime.index.small_index import QUERY, VOCAB, index_of, sign, the_manifest, the_segment
 
-from spladelet import Index, SparseVector
+from spladelet import Index, SparseVector, Words
 from spladelet.errors import IndexFormatError
-from spladelet.index.format import FILES
+from spladelet.index.format import FILES, WORD_FILES
 from spladelet.index.generations import is_index
 from spladelet.index.segment_files import verify_index
 
-ARRAYS = [name for name in FILES if name.endswith(".npy")]
+ALL_FILES = [*FILES, *WORD_FILES]
+ARRAYS = [name for name in ALL_FILES if name.endswith(".npy")]
 
 
 METADATA = [{"lang": "en", "year": 2020}, {"lang": "de"}, {}]
@@ -27,7 +28,8 @@ METADATA = [{"lang": "en", "year": 2020}, {"lang": "de"}, {}]
 @pytest.fixture
 def folder(tmp_path):
     """Return the folder of a saved index of three documents, which QUERY finds in their order."""
-    index_of("one", "two", "three ☃", metadata=METADATA).save(tmp_path / "index")
+    index = index_of("one", "two", "three ☃ one", metadata=METADATA, words=Words("none"))
+    index.save(tmp_path / "index")
     return tmp_path / "index"
 
 
@@ -56,6 +58,7 @@ def forge(folder, edit_manifest):
         edit_manifest(segment={"files": files})
         if parts:
             sums = path.with_name(f"{path.stem}_crc.npy")
+            sums = sums.with_name("words_crc.npy") if name in WORD_FILES else sums
             np.save(sums, np.array([zlib.crc32(part) for part in parts], np.uint32))
             replace(sums.name, sums.read_bytes())
 
@@ -72,6 +75,17 @@ def forge_array(folder, forge, tmp_path):
         if name in ("numbers.npy", "impacts.npy") and not allow_pickle:
             ends = np.load(the_segment(folder) / "offsets.npy").tolist()
             parts = [array[start:end].tobytes() for start, end in pairwise(ends)]
+        if name in ("word_numbers.npy", "word_counts.npy") and len(array) == 5:
+            segment = the_segment(folder)
+            ends = np.load(segment / "word_offsets.npy").tolist()
+            both = {
+                part: np.load(segment / f"{part}.npy") for part in ("word_numbers", "word_counts")
+            }
+            both[name.removesuffix(".npy")] = array
+            parts = [
+                both["word_numbers"][start:end].tobytes() + both["word_counts"][start:end].tobytes()
+                for start, end in pairwise(ends)
+            ]
         forge(name, (tmp_path / name).read_bytes(), parts)
 
     return replace
@@ -86,13 +100,15 @@ def use(folder):
             [(hit, hit.document) for hit in index.search(QUERY, where=where)]
             for where in (None, {"lang": "de"}, {"year": {"gte": 2000}})
         ),
+        [(hit, hit.lexical) for hit in index.search("one two", lexical="only")],
+        index.word_scores("one three", 2, lexical="only"),
         [index.find(f"d{number}") for number in range(4)],
         index.vectors().weights.tolist(),
         (index.model, index.vocab_size, index.weight_type, index.model_name),
     )
 
 
-@pytest.mark.parametrize("name", [*FILES, "manifest"])
+@pytest.mark.parametrize("name", [*ALL_FILES, "manifest"])
 def test_whatever_byte_flips_nothing_else_is_answered_and_the_file_is_named(folder, name):
     path = the_manifest(folder) if name == "manifest" else the_segment(folder) / name
     sound, answers = path.read_bytes(), use(folder)
@@ -109,7 +125,7 @@ def test_whatever_byte_flips_nothing_else_is_answered_and_the_file_is_named(fold
     assert all(path.name in complaint for complaint in complaints)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ALL_FILES)
 def test_damage_is_not_saved_as_if_it_were_sound(folder, tmp_path, name):
     path = the_segment(folder) / name
     content = bytearray(path.read_bytes())
@@ -156,7 +172,7 @@ def test_a_sound_index_verifies(folder):
     assert not is_index(folder.parent)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ALL_FILES)
 def test_a_truncated_file_is_named(folder, name):
     path = the_segment(folder) / name
     path.write_bytes(path.read_bytes()[:-1])
@@ -165,7 +181,7 @@ def test_a_truncated_file_is_named(folder, name):
         Index.open(folder)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ALL_FILES)
 def test_a_missing_file_is_named(folder, name):
     (the_segment(folder) / name).unlink()
 
@@ -173,7 +189,7 @@ def test_a_missing_file_is_named(folder, name):
         Index.open(folder)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ALL_FILES)
 def test_a_changed_byte_is_found_by_verify_and_its_file_named(folder, name):
     path = the_segment(folder) / name
     content = bytearray(path.read_bytes())
@@ -262,6 +278,17 @@ def test_a_pickled_array_is_refused_unread(folder, forge_array, tmp_path):
         ("metadata_offsets.npy", []),
         ("metadata_numbers.npy", [0, 1, 3]),
         ("metadata_numbers.npy", [0, 1, -1]),
+        ("word_name_offsets.npy", [0, 3, 8, 11]),
+        ("word_name_offsets.npy", [0, 3, 8, 11, 15]),
+        ("word_offsets.npy", [0, 2, 3, 4]),
+        ("word_offsets.npy", [0, 2, 1, 4, 5]),
+        ("word_offsets.npy", [0, 2, 3, 4, 9]),
+        ("word_counts.npy", [1, 1]),
+        ("word_numbers.npy", [0, 1]),
+        ("word_many.npy", [0]),
+        ("word_many_counts.npy", [300]),
+        ("word_lengths.npy", [1, 1]),
+        ("words_crc.npy", [0]),
     ],
 )
 def test_arrays_that_do_not_fit_each_other_are_refused(folder, forge_array, name, values):
@@ -289,6 +316,30 @@ def test_a_posting_of_no_document_or_twice_is_found_by_the_search_that_meets_it(
     for _ in range(2):
         with pytest.raises(IndexFormatError, match=r"numbers\.npy: the posting list of term 4 was"):
             index.search(QUERY)
+
+
+@pytest.mark.parametrize("numbers", [[0, 3], [0, -1], [0, 0], [2, 0], [0, 2**31 - 1]])
+def test_a_word_of_no_document_or_twice_is_found_by_the_search_that_meets_it(
+    folder, forge_array, numbers
+):
+    forge_array("word_numbers.npy", np.array([*numbers, 2, 1, 2], np.int32))
+    index = Index.open(folder)
+
+    assert len(index.search("two", lexical="only")) == 1
+    with pytest.raises(IndexFormatError, match=r"word_numbers\.npy: the posting list of the word"):
+        index.search("one", lexical="only")
+    for used in (lambda: index.save(folder.parent / "copy"), index.word_impacts):
+        with pytest.raises(IndexFormatError, match=r"word_numbers\.npy: a posting list was"):
+            used()
+
+
+def test_a_word_that_is_there_not_at_all_is_found(folder, forge_array):
+    forge_array("word_counts.npy", np.array([0, 1, 1, 1, 1], np.uint8))
+
+    with pytest.raises(IndexFormatError, match=r"word_counts\.npy: the posting list of the word"):
+        Index.open(folder).search("one", lexical="only")
+    with pytest.raises(IndexFormatError, match=r"word_counts\.npy: a posting list was"):
+        Index.open(folder).word_impacts()
 
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1.0, 0.0])

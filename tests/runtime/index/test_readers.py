@@ -139,7 +139,7 @@ def test_many_segments_are_opened_thrice_and_written_to_with_256_descriptors(
 ):
     """Sixty small segments take none; each of the large ones, no more than a stated few."""
     large_index.save(tmp_path / "index")
-    monkeypatch.setattr(writer, "_plan_merge", lambda segments: None)
+    monkeypatch.setattr(writer, "plan_merge", lambda segments: None)
     rows = SparseVectors.from_rows([SparseVector([1], [1.0], 500)], 500)
     for number in range(60):
         with IndexWriter(tmp_path / "index") as opened:

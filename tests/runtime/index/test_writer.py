@@ -17,7 +17,7 @@ from spladelet.errors import (
     InputError,
     ModelMismatchError,
 )
-from spladelet.index import build, segment, writer
+from spladelet.index import build, merging, segment, writer
 from spladelet.index.segment_files import verify_index
 
 IDS = [f"d{number}" for number in range(12)]
@@ -39,6 +39,7 @@ def folder(tmp_path):
 def small_segments(monkeypatch):
     """Let segments be full with four documents."""
     monkeypatch.setattr(writer, "MAX_DOCUMENTS", 4)
+    monkeypatch.setattr(merging, "MAX_DOCUMENTS", 4)
     monkeypatch.setattr("spladelet.index.index.MAX_DOCUMENTS", 4)
 
 
