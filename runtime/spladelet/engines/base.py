@@ -11,12 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, Self, cast, final
 from urllib.parse import urlsplit
 
 from spladelet.documents import Document
 from spladelet.engines.facts import Facts
-from spladelet.engines.payload import Dots, TermNames
+from spladelet.engines.payload import Dots, TermNames, Weights
 from spladelet.errors import (
     EngineError,
     EngineMismatchError,
@@ -26,12 +26,15 @@ from spladelet.errors import (
     ModelMismatchError,
     SpladeletError,
 )
+from spladelet.index.queries import Families, Lexical, Query, as_lexical
+from spladelet.lexical.words import Words
 from spladelet.parameters import as_count
 from spladelet.text import valid_unicode
 from spladelet.vector import SparseVector
 from spladelet.vector_arguments import as_query
 
-VECTOR, TITLE, TEXT, ID = "splade", "title", "text", "document_id"  # fields of a collection
+# Fields of a collection.
+VECTOR, TITLE, TEXT, METADATA, ID = "splade", "title", "text", "metadata", "document_id"
 # What an HTTP status says, in every engine that has them.
 TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
 CONTENT_STATUSES = (400, 413, 422)  # it is about the documents that were sent
@@ -39,10 +42,22 @@ CONTENT_STATUSES = (400, 413, 422)  # it is about the documents that were sent
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A document with its vector, as it goes to an engine."""
+    """A document with its vector, as it goes to an engine.
+
+    Attributes:
+        document: The document.
+        vector: Its vector.
+        words: What its words weigh; see `Index.word_impacts`.
+    """
 
     document: Document
     vector: SparseVector
+    words: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> Weights:
+        """Terms and words together."""
+        return Weights(self.vector, self.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +82,14 @@ class EngineHit:
         score: What the engine computed; it may round stored weights.
         title: The document's title, if it was sent.
         text: Its text, if it was sent.
+        metadata: Its metadata, if they were sent.
     """
 
     id: str
     score: float
     title: str = ""
     text: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Engine(ABC):
@@ -134,7 +151,7 @@ class Engine(ABC):
     @abstractmethod
     def _write(self, batch: Sequence[Record]) -> Written: ...
     @abstractmethod
-    def _search(self, query: SparseVector, k: int) -> list[EngineHit]: ...
+    def _search(self, query: Weights, k: int) -> list[EngineHit]: ...
     @abstractmethod
     def _count(self) -> int: ...
     @abstractmethod
@@ -176,6 +193,7 @@ class Engine(ABC):
         with self._translated():
             self._complete()
         self._known = stored
+        self._call_words_as(stored)
         return stored
 
     @final
@@ -185,7 +203,7 @@ class Engine(ABC):
         if stored is None:
             raise self._not_ours()
         other_model = stored.model and facts.model and stored.model != facts.model
-        if other_model or not stored.same_terms(facts):
+        if other_model or not stored.same_terms(facts) or stored.words != facts.words:
             raise EngineMismatchError(
                 f"{self.collection!r} in {self.name} holds vectors of {stored}; these are of "
                 f"{facts}. Use that model and these settings, or another name."
@@ -217,26 +235,59 @@ class Engine(ABC):
         return Written(failed, [kept[i] for i in written.again])
 
     @final
-    def search(self, query: SparseVector, k: int = 10) -> list[EngineHit]:
+    def search(
+        self, query: SparseVector | str, k: int = 10, *, lexical: Lexical = None
+    ) -> list[EngineHit]:
         """Return the k documents with the highest score; of equal scores, in the engine's order.
 
         Args:
-            query: Its vector; where the engine has a limit, the heaviest terms are asked.
+            query: Its vector; where the engine has a limit, the heaviest terms are asked. For words
+                alone, the text itself will do.
             k: Hits wanted, at least 1.
+            lexical: How much words count; see `Index.search`.
 
         Raises:
-            InputError: `query` is not the vector of one query, or k no whole number above 0.
+            InputError: `query` is not the vector of one query, k no whole number above 0, or
+                `lexical` asks for words that the collection or the query does not have.
             ModelMismatchError: The collection holds another model's vectors.
             EngineMismatchError: It was not made by spladelet, or calls terms by other names.
             EngineUnavailableError: The engine does not answer.
             EngineError: It refuses.
         """
-        k = as_count(k, "k")
-        query = as_query(query)
+        k, weight = as_count(k, "k"), as_lexical(lexical)
         # Asked once, not at every query; only this object's own `create` and `delete` change it.
         stored = self._known = self._known or self.facts()
         if stored is None:
             raise self._not_ours()
+        self._call_words_as(stored)
+        words = self._words_of(stored)
+        families = Families(bool(stored.vocab_size) or words is None, words)
+        if not isinstance(query, str):
+            query = as_query(query)
+            if families.terms:
+                self._check_query(query, stored)
+        weights = self._weights(families.ask(query, weight), stored)
+        if not weights:
+            return []
+        with self._translated():
+            return self._search(weights, k)
+
+    def _words_of(self, stored: Facts) -> Words | None:
+        """Return how a collection's words were counted."""
+        try:
+            return None if stored.words is None else Words.of_index(stored.words)
+        except (KeyError, TypeError, InputError) as error:
+            raise EngineMismatchError(
+                f"{self.collection!r} in {self.name} says of its words {stored.words!r:.200}, "
+                "which this version does not know. Upgrade with `pip install -U spladelet`, or "
+                "push again."
+            ) from error
+
+    def _call_words_as(self, stored: Facts) -> None:
+        """Write dots in words as the collection has them, whatever terms are called here."""
+        self.names = replace(self.names, word_dots=cast(Dots, stored.dots))
+
+    def _check_query(self, query: SparseVector, stored: Facts) -> None:
         if stored.model and query.model and stored.model != query.model:
             raise ModelMismatchError(
                 f"{self.collection!r} holds vectors of model {stored.model[:12]}, the query is of "
@@ -248,13 +299,17 @@ class Engine(ABC):
                 f"{query.vocab_size} terms, called by {self.names.keys}. Open it with the names it "
                 "was pushed with."
             )
-        # Refused as a whole otherwise; the lightest terms move a score the least.
-        if self.max_query_terms is not None:
-            query = query.prune(max_active_dims=self.max_query_terms)
-        if not query.active_dims:
-            return []
-        with self._translated():
-            return self._search(query, k)
+
+    def _weights(self, asked: Query, stored: Facts) -> Weights:
+        """Return what is asked for; no more than the engine takes, which would refuse all of it."""
+        vector = SparseVector(asked.term_ids, asked.weights, stored.vocab_size)
+        most, words = self.max_query_terms, dict[str, float]()
+        if asked.words is not None:
+            words = {word: asked.words.weight * n for word, n in asked.words.counts.items()}
+        if most is not None:  # the lightest terms move a score the least
+            words = dict(sorted(words.items(), key=lambda item: -item[1])[: most // 2])
+            vector = vector.prune(max_active_dims=most - len(words))
+        return Weights(vector, words)
 
     @final
     def count(self) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from spladelet import extras
-from spladelet.engines.base import TEXT, TITLE, TRANSIENT_STATUSES, VECTOR, EngineHit
+from spladelet.engines.base import METADATA, TEXT, TITLE, TRANSIENT_STATUSES, VECTOR, EngineHit
 from spladelet.engines.lucene import LuceneEngine, hits, with_port
 from spladelet.engines.payload import TermNames
 from spladelet.engines.registry import register
@@ -58,7 +58,7 @@ class Elasticsearch(LuceneEngine):
             index=self.collection,
             query={"sparse_vector": asked},
             size=k,
-            source=[TITLE, TEXT],
+            source=[TITLE, TEXT, METADATA],
         )
         return hits(found)
 

@@ -5,7 +5,9 @@ Engines keep it where each has room for a note: Elasticsearch and OpenSearch in 
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import NoneType
 from typing import Any
 
 _MARK = "spladelet"
@@ -22,6 +24,7 @@ class Facts:
         keys: What terms are called there: "terms" or "ids".
         dots: What became of names with a dot.
         made: A random name, which tells a collection from one of its name that is made later.
+        words: How the words beside the terms are counted, as `Words` says it; None without words.
     """
 
     vocab_size: int
@@ -30,11 +33,13 @@ class Facts:
     keys: str = "ids"
     dots: str = "id"
     made: str = ""
+    words: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         model = f"model {self.model_name or '?'} ({(self.model or '?')[:12]})"
         dots = f", dots {self.dots}" if self.keys == "terms" else ""
-        return f"{model}, {self.vocab_size} terms called by {self.keys}{dots}"
+        words = "" if self.words is None else f", words {dict(self.words)}"
+        return f"{model}, {self.vocab_size} terms called by {self.keys}{dots}{words}"
 
     def same_terms(self, other: "Facts") -> bool:
         """Say whether both call the same terms by the same names."""
@@ -44,13 +49,17 @@ class Facts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts under a name that says whose they are."""
-        return {_MARK: asdict(self)}
+        told = asdict(self)
+        if self.words is None:  # as it was before there were any
+            del told["words"]
+        return {_MARK: told}
 
     @classmethod
     def from_dict(cls, stored: object) -> "Facts | None":
         """Read what `to_dict` wrote; None if it is something else."""
         try:
-            return cls(**stored[_MARK])  # type: ignore[index]
+            found = cls(**stored[_MARK])  # type: ignore[index]
+            return found if isinstance(found.words, (Mapping, NoneType)) else None
         except (KeyError, TypeError):
             return None
 

@@ -1,7 +1,10 @@
 """Files that other engines read: one function a format, most a stream of lines or messages.
 
 Whole numbers are hundredths of weights, rounded, as Anserini and Pyserini have them. Half of a
-surrogate pair in a text becomes U+FFFD; in an id it is refused, and so is a NUL.
+surrogate pair in a text becomes U+FFFD; in an id it is refused, and so is a NUL. An index's words
+come along, what they weigh as of now, but in jsonl, npz and splade-index: these are read again by
+`vector_files`, and words are counted anew from the texts. OpenSearch's seismic has no room for
+them.
 """
 
 import json
@@ -14,15 +17,26 @@ import numpy as np
 
 from spladelet import extras
 from spladelet.documents import Document, to_record
-from spladelet.engines.payload import TermNames, id_keyed, term_keyed
+from spladelet.engines.joined import join_documents, query_words, rows
+from spladelet.engines.payload import (
+    IDS,
+    TermNames,
+    Weights,
+    all_named,
+    all_numbered,
+    id_keyed,
+    term_keyed,
+)
 from spladelet.errors import InputError
 from spladelet.files import replacing
 from spladelet.index.index import Index
+from spladelet.lexical.words import Words
 from spladelet.text import check_portable_id, valid_unicode
 from spladelet.vector import SparseVector, SparseVectors
 from spladelet.vector_files import write_npz, write_splade_index
 
 NPZ, SPLADE_INDEX = "npz", "splade-index"
+_OF_TERMS = (NPZ, SPLADE_INDEX, "opensearch-seismic")
 IMPACTS_PER_UNIT = 100
 _SEISMIC_TERMS = 32_768
 _PGVECTOR_TERMS = 16_000
@@ -48,6 +62,8 @@ def convert(
         OSError: The file cannot be written.
     """
     called = names or TermNames()
+    if index.has_words_alone and format_name in _OF_TERMS:
+        raise InputError(f"the index has words alone, and {format_name} holds a model's terms.")
     if format_name == NPZ:
         write_npz(index.vectors(), _documents(index), path)
     elif format_name == SPLADE_INDEX:
@@ -70,8 +86,15 @@ def write_topics(
     path: str | os.PathLike[str],
     queries: Iterable[tuple[str, SparseVector]],
     names: TermNames | None = None,
+    words: Words | None = None,
 ) -> list[str]:
     """Write queries as Anserini's topics: query id, a tab, each term as often as its weight says.
+
+    Args:
+        path: The file.
+        queries: Each query's id and its vector, which has its text, where words are asked for, too.
+        names: What terms are called; None calls them by id.
+        words: How the index counts words; None asks for none.
 
     Returns:
         The ids of queries without terms, which are left out: Anserini stops at an empty one.
@@ -85,12 +108,13 @@ def write_topics(
 
     def lines() -> Iterator[bytes]:
         for identity, vector in queries:
-            impacts = _without_spaces(_impacts(vector, called))
-            words = [name for name, count in impacts.items() for _ in range(count)]
-            if not words:
+            weights = Weights(vector, query_words(vector.text, words))
+            impacts = _without_spaces(_impacts(weights, called))
+            repeated = [name for name, count in impacts.items() for _ in range(count)]
+            if not repeated:
                 empty.append(identity)
                 continue
-            yield f"{_without_space(identity)}\t{' '.join(words)}\n".encode()
+            yield f"{_without_space(identity)}\t{' '.join(repeated)}\n".encode()
 
     _write(Path(path), lines())
     return empty
@@ -99,25 +123,25 @@ def write_topics(
 def _vespa(index: Index, names: TermNames) -> Iterator[bytes]:
     """Put operations: a tensor for ranking, and a weighted set for finding (`wand`)."""
     # Vespa's `wand` takes whole numbers only, so weights are there twice.
-    for document, vector in _rows(index):
+    for document, weights in _rows(index):
         fields = {
             "id": document.id,
             "title": document.title,
             "text": document.text,
-            "splade": {"cells": term_keyed(vector, names)},
-            "splade_impacts": _impacts(vector, names),
+            "splade": {"cells": all_named(weights, names)},
+            "splade_impacts": _impacts(weights, names),
         }
         yield _line({"put": f"id:spladelet:document::{document.id}", "fields": fields})
 
 
 def _anserini(index: Index, names: TermNames) -> Iterator[bytes]:
     """JsonVectorCollection; Anserini takes whole numbers and splits names at white space."""
-    for document, vector in _rows(index):
+    for document, weights in _rows(index):
         yield _line(
             {
                 "id": document.id,
                 "contents": document.content,
-                "vector": _without_spaces(_impacts(vector, names)),
+                "vector": _without_spaces(_impacts(weights, names)),
             }
         )
 
@@ -131,8 +155,7 @@ def _opensearch_seismic(index: Index, names: TermNames) -> Iterator[bytes]:
             f"modulo {_SEISMIC_TERMS}, so different terms would meet. Push to rank_features "
             "instead (`spladelet push opensearch`)."
         )
-    for document, vector in _rows(index):
-        ids, weights = id_keyed(vector)
+    for document, (ids, weights) in ((d, id_keyed(w.vector)) for d, w in _rows(index)):
         yield _line({"index": {"_id": document.id}})
         source: dict[str, object] = {"title": document.title, "text": document.text}
         if ids:
@@ -154,17 +177,17 @@ def seismic_mapping(documents: SparseVectors) -> dict[str, object]:
 
 
 def _pgvector(index: Index, names: TermNames) -> Iterator[bytes]:
-    """Rows for COPY: id, title, text, sparsevec; indices from 1, at most 16,000 terms."""
+    """Rows for COPY: id, title, text, sparsevec; indices from 1, at most 16,000 in a document."""
     del names  # a sparsevec has numbers only
-    for document, vector in _rows(index):
-        if vector.active_dims > _PGVECTOR_TERMS:
+    size = index.vocab_size if index.words is None else IDS
+    for document, (ids, weights) in ((d, all_numbered(w)) for d, w in _rows(index)):
+        if len(ids) > _PGVECTOR_TERMS:
             raise InputError(
-                f"document {document.id!r} has {vector.active_dims} terms; a sparsevec holds "
-                f"{_PGVECTOR_TERMS}. Build the index with --max-active-dims."
+                f"document {document.id!r} has {len(ids)} terms and words; a sparsevec holds "
+                f"{_PGVECTOR_TERMS}. Build the index with --max-active-dims, or --no-words."
             )
-        ids, weights = id_keyed(vector)
         cells = ",".join(f"{i + 1}:{w:.9g}" for i, w in zip(ids, weights, strict=True))
-        row = [document.id, document.title, document.text, f"{{{cells}}}/{index.vocab_size}"]
+        row = [document.id, document.title, document.text, f"{{{cells}}}/{size}"]
         yield valid_unicode("\t".join(_copy_text(value) for value in row) + "\n").encode()
 
 
@@ -177,8 +200,9 @@ def _copy_text(value: str) -> str:
 
 def _jsonl(index: Index, names: TermNames) -> Iterator[bytes]:
     """One document a line, with exact weights: what `vector_files.read_vectors` reads."""
-    for document, vector in _rows(index):
-        yield _line(to_record(document) | {"vector": term_keyed(vector, names)})
+    for document, weights in _rows(index):
+        vector = {} if index.has_words_alone else {"vector": term_keyed(weights.vector, names)}
+        yield _line(to_record(document) | vector)
 
 
 def _ciff(index: Index, names: TermNames) -> Iterator[bytes]:
@@ -189,13 +213,15 @@ def _ciff(index: Index, names: TermNames) -> Iterator[bytes]:
     Source: Lin et al. 2020, https://arxiv.org/abs/2003.08276
     """
     header, postings_list, record = _ciff_messages()
-    by_term = index.vectors().to_csr().tocsc()
+    joined, words = join_documents(index)
+    by_term = joined.to_csr().tocsc()
     scale = _CIFF_MAXIMUM / float(by_term.data.max(initial=1.0))
     impacts = np.rint(by_term.data * scale).astype(np.int64)
     present = impacts > 0  # light weights round to 0, which is no posting
     lists = []
     for term_id in np.flatnonzero(np.diff(by_term.indptr)).tolist():
-        name = names.name(term_id)
+        place = term_id - index.vocab_size
+        name = names.name(term_id) if place < 0 else names.word_name(words[place])
         span = slice(int(by_term.indptr[term_id]), int(by_term.indptr[term_id + 1]))
         if name is not None and present[span].any():
             lists.append((name, span))
@@ -274,9 +300,9 @@ def _delimited(message: "Message") -> bytes:  # type: ignore[name-defined]  # no
     return bytes(head) + body
 
 
-def _impacts(vector: SparseVector, names: TermNames) -> dict[str, int]:
+def _impacts(weights: Weights, names: TermNames) -> dict[str, int]:
     """Return `{name: hundredths}` without zeros."""
-    rounded = {n: round(w * IMPACTS_PER_UNIT) for n, w in term_keyed(vector, names).items()}
+    rounded = {n: round(w * IMPACTS_PER_UNIT) for n, w in all_named(weights, names).items()}
     return {name: impact for name, impact in rounded.items() if impact > 0}
 
 
@@ -297,9 +323,10 @@ def _documents(index: Index) -> list[Document]:
     return [index.document(number) for number in range(len(index))]
 
 
-def _rows(index: Index) -> Iterator[tuple[Document, SparseVector]]:
-    vectors = index.vectors()
-    return ((_document(index, number), vectors[number]) for number in range(len(index)))
+def _rows(index: Index) -> Iterator[tuple[Document, Weights]]:
+    for document, weights in rows(index):
+        check_portable_id(document.id)
+        yield document, weights
 
 
 def _document(index: Index, number: int) -> Document:

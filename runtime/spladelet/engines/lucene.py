@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from spladelet.engines.base import (
     CONTENT_STATUSES,
+    METADATA,
     TEXT,
     TITLE,
     TRANSIENT_STATUSES,
@@ -21,9 +22,8 @@ from spladelet.engines.base import (
     Written,
 )
 from spladelet.engines.facts import Facts
-from spladelet.engines.payload import TermNames, term_keyed
+from spladelet.engines.payload import TermNames, Weights, all_named
 from spladelet.errors import EngineError, EngineMismatchError
-from spladelet.vector import SparseVector
 
 
 class LuceneEngine(Engine):
@@ -43,7 +43,8 @@ class LuceneEngine(Engine):
 
     def _create(self, facts: Facts) -> None:
         text = {"type": "text"}
-        properties = {VECTOR: self._vector_field(), TITLE: text, TEXT: text}
+        kept = {"type": "object", "enabled": False}  # in whatever shape they come
+        properties = {VECTOR: self._vector_field(), TITLE: text, TEXT: text, METADATA: kept}
         self._create_index({"dynamic": False, "_meta": facts.to_dict(), "properties": properties})
 
     def _facts(self) -> Facts | None:
@@ -56,9 +57,9 @@ class LuceneEngine(Engine):
         lines = _bulk_lines(self.collection, batch, self.names)
         return _bulk_outcome(self._bulk(lines), len(batch))
 
-    def _search(self, query: SparseVector, k: int) -> list[EngineHit]:
+    def _search(self, query: Weights, k: int) -> list[EngineHit]:
         # A query loses its terms here where all their names have dots, and `dots` is "drop".
-        weights = term_keyed(query, self.names)
+        weights = all_named(query, self.names)
         return self._search_terms(weights, k) if weights else []
 
     def _count(self) -> int:
@@ -92,6 +93,7 @@ def hits(response: Any) -> list[EngineHit]:  # noqa: ANN401
             float(hit["_score"]),
             hit.get("_source", {}).get(TITLE, ""),
             hit.get("_source", {}).get(TEXT, ""),
+            hit.get("_source", {}).get(METADATA, {}),
         )
         for hit in response["hits"]["hits"]
     ]
@@ -106,7 +108,9 @@ def _bulk_lines(collection: str, batch: Sequence[Record], names: TermNames) -> l
     for record in batch:
         document = record.document
         source: dict[str, Any] = {TITLE: document.title, TEXT: document.text}
-        if weights := term_keyed(record.vector, names):
+        if document.metadata:
+            source[METADATA] = dict(document.metadata)
+        if weights := all_named(record.weights, names):
             source[VECTOR] = weights
         lines += [{"index": {"_index": collection, "_id": document.id}}, source]
     return lines

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 from spladelet import extras
 from spladelet.engines.base import (
     ID,
+    METADATA,
     TEXT,
     TITLE,
     VECTOR,
@@ -21,9 +22,9 @@ from spladelet.engines.base import (
     Written,
 )
 from spladelet.engines.facts import Facts
-from spladelet.engines.payload import TermNames, id_keyed
+from spladelet.engines.payload import TermNames, Weights, all_numbered
 from spladelet.engines.registry import register
-from spladelet.vector import SparseVector
+from spladelet.lazy import lazy
 
 _LONGEST = 65_535
 _TRANSIENT = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED")
@@ -58,6 +59,7 @@ class Milvus(Engine):
         return cls(module.MilvusClient(url, **settings), collection, names)
 
     def _create(self, facts: Facts) -> None:
+        self.__dict__.pop("_has_metadata", None)  # of one that was there before
         kind = extras.load("pymilvus", self.name, "Milvus").DataType
         schema = self.client.create_schema(
             auto_id=False, enable_dynamic_field=False, description=json.dumps(facts.to_dict())
@@ -66,6 +68,7 @@ class Milvus(Engine):
         schema.add_field(VECTOR, kind.SPARSE_FLOAT_VECTOR)
         schema.add_field(TITLE, kind.VARCHAR, max_length=_LONGEST)
         schema.add_field(TEXT, kind.VARCHAR, max_length=_LONGEST)
+        schema.add_field(METADATA, kind.JSON)
         self.client.create_collection(self.collection, schema=schema, consistency_level="Strong")
 
     def _complete(self) -> None:
@@ -91,7 +94,7 @@ class Milvus(Engine):
     def _write(self, batch: Sequence[Record]) -> Written:
         rows = []
         for record in batch:
-            indices, values = id_keyed(record.vector)
+            indices, values = all_numbered(record.weights)
             document = record.document
             rows.append(
                 {
@@ -99,19 +102,20 @@ class Milvus(Engine):
                     VECTOR: dict(zip(indices, values, strict=True)),
                     TITLE: document.title,
                     TEXT: document.text,
+                    **({METADATA: dict(document.metadata)} if self._has_metadata else {}),
                 }
             )
         self.client.upsert(self.collection, rows)
         return Written()
 
-    def _search(self, query: SparseVector, k: int) -> list[EngineHit]:
-        indices, values = id_keyed(query)
+    def _search(self, query: Weights, k: int) -> list[EngineHit]:
+        indices, values = all_numbered(query)
         (found,) = self.client.search(
             self.collection,
             [dict(zip(indices, values, strict=True))],
             anns_field=VECTOR,
             limit=k,
-            output_fields=[TITLE, TEXT],
+            output_fields=[TITLE, TEXT, *([METADATA] if self._has_metadata else [])],
             search_params={"metric_type": "IP", "params": {"drop_ratio_search": 0.0}},
         )
         return [
@@ -120,10 +124,17 @@ class Milvus(Engine):
                 float(hit["distance"]),
                 hit["entity"][TITLE],
                 hit["entity"][TEXT],
+                hit["entity"].get(METADATA) or {},
             )
             for hit in found
             if hit["distance"] > 0
         ]
+
+    @lazy
+    def _has_metadata(self) -> bool:
+        """Whether the collection has a field for them; one that was made before has none."""
+        described = self.client.describe_collection(self.collection)
+        return any(described_field["name"] == METADATA for described_field in described["fields"])
 
     def _count(self) -> int:
         (row,) = self.client.query(self.collection, filter="", output_fields=["count(*)"])

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from spladelet import extras
-from spladelet.engines.base import TEXT, TITLE, TRANSIENT_STATUSES, VECTOR, EngineHit
+from spladelet.engines.base import METADATA, TEXT, TITLE, TRANSIENT_STATUSES, VECTOR, EngineHit
 from spladelet.engines.lucene import LuceneEngine, hits, with_port
 from spladelet.engines.payload import Dots, TermNames
 from spladelet.engines.registry import register
@@ -67,7 +67,7 @@ class OpenSearch(LuceneEngine):
         body = {
             "size": k,
             "query": {"neural_sparse": {VECTOR: {"query_tokens": tokens}}},
-            "_source": [TITLE, TEXT],
+            "_source": [TITLE, TEXT, METADATA],
         }
         found = hits(self.client.search(index=self.collection, body=body))
         return [replace(hit, score=hit.score * scale) for hit in found]

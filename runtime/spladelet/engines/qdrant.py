@@ -14,6 +14,7 @@ from spladelet import extras
 from spladelet.engines.base import (
     CONTENT_STATUSES,
     ID,
+    METADATA,
     TEXT,
     TITLE,
     TRANSIENT_STATUSES,
@@ -24,10 +25,9 @@ from spladelet.engines.base import (
     Written,
 )
 from spladelet.engines.facts import Facts
-from spladelet.engines.payload import TermNames, id_keyed
+from spladelet.engines.payload import TermNames, Weights, all_numbered
 from spladelet.engines.registry import register
 from spladelet.forks import unforked
-from spladelet.vector import SparseVector
 
 _NAMESPACE = uuid.UUID("6a1e7f0c-5b0e-5d0a-9a53-0f1c8a4f5d11")
 
@@ -71,20 +71,25 @@ class Qdrant(Engine):
         models = self._models()
         points = []
         for record in batch:
-            indices, values = id_keyed(record.vector)
+            indices, values = all_numbered(record.weights)
             document = record.document
             points.append(
                 models.PointStruct(
                     id=str(uuid.uuid5(_NAMESPACE, document.id)),
                     vector={VECTOR: models.SparseVector(indices=indices, values=values)},
-                    payload={ID: document.id, TITLE: document.title, TEXT: document.text},
+                    payload={
+                        ID: document.id,
+                        TITLE: document.title,
+                        TEXT: document.text,
+                        **({METADATA: dict(document.metadata)} if document.metadata else {}),
+                    },
                 )
             )
         self.client.upsert(self.collection, points, wait=True)
         return Written()
 
-    def _search(self, query: SparseVector, k: int) -> list[EngineHit]:
-        indices, values = id_keyed(query)
+    def _search(self, query: Weights, k: int) -> list[EngineHit]:
+        indices, values = all_numbered(query)
         found = self.client.query_points(
             self.collection,
             query=self._models().SparseVector(indices=indices, values=values),
@@ -94,7 +99,13 @@ class Qdrant(Engine):
         )
         # Before a segment has its index, Qdrant also lists documents that share no term.
         return [
-            EngineHit(p.payload[ID], float(p.score), p.payload[TITLE], p.payload[TEXT])
+            EngineHit(
+                p.payload[ID],
+                float(p.score),
+                p.payload[TITLE],
+                p.payload[TEXT],
+                p.payload.get(METADATA, {}),
+            )
             for p in found.points
             if p.score > 0
         ]

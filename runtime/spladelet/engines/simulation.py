@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelet.engines.joined import join_documents, join_queries
 from spladelet.errors import InputError
 from spladelet.evaluation.grades import Qrels
 from spladelet.evaluation.measures import mean, measure
@@ -23,6 +24,7 @@ _SEISMIC_FOLD = 32_768
 _SEISMIC_CEILINGS = (3.0, 16.0)  # OpenSearch's defaults for documents and queries
 _SEISMIC_TOP = 10
 _LARGEST_HALF = 65_504.0
+_WITHOUT_WORDS = ("opensearch-seismic", "opensearch-seismic-fitted")  # ids below 32,768
 _PRUNE_FREQUENCY, _PRUNE_WEIGHT = 5.0, 0.4  # Elasticsearch's defaults
 
 Change = Callable[[SparseVectors], SparseVectors]
@@ -121,8 +123,8 @@ def preview(
 
     Args:
         engine: A name of `simulations`.
-        index: The documents.
-        queries: The queries' vectors.
+        index: The documents; with their words, if it has some and the engine takes them.
+        queries: The queries' vectors, with their texts.
         k: Hits that are compared.
         qrels: Judgements, if there are any: query id to document id to grade, with the queries in
             the order of `queries`.
@@ -132,6 +134,9 @@ def preview(
             more or fewer queries.
     """
     queries, exact = as_vectors(queries, index.vocab_size), index.vectors()
+    if index.words is not None and queries.texts is not None and engine not in _WITHOUT_WORDS:
+        exact, words = join_documents(index)
+        queries = join_queries(queries, words, index.words, index.vocab_size)
     if qrels is not None and len(qrels) != len(queries):
         raise InputError(f"{len(queries)} queries came with judgements of {len(qrels)}.")
     known = simulations(exact)

@@ -11,7 +11,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -19,9 +19,11 @@ from typing import TypeVar
 from spladelet.documents import Document
 from spladelet.engines.base import Engine, Record, Written
 from spladelet.engines.facts import Facts
+from spladelet.engines.payload import sharing_ids
 from spladelet.errors import EngineRequestError, EngineUnavailableError, InputError
 from spladelet.files import replacing
 from spladelet.index.index import Index
+from spladelet.index.word_impacts import WordImpacts
 from spladelet.parameters import as_count
 from spladelet.progress import Progress
 from spladelet.vector import SparseVectors
@@ -45,6 +47,9 @@ class PushReport:
         failed: Document id to why the engine refused it.
         without_terms: How many of those sent now have no terms: nothing finds them.
         others: How many documents are there besides, of earlier pushes.
+        words: How many words were sent beside the model's terms.
+        words_sharing: How many of them share a number with another, where words have numbers: they
+            count for each other.
     """
 
     documents: int
@@ -52,6 +57,8 @@ class PushReport:
     failed: dict[str, str] = field(default_factory=dict)
     without_terms: int = 0
     others: int = 0
+    words: int = 0
+    words_sharing: int = 0
 
 
 def push(
@@ -82,7 +89,8 @@ def push(
         EngineMismatchError: The collection holds something else.
         EngineUnavailableError: The engine does not answer, after several tries. Push again later.
         EngineError: It refuses something that is not about single documents.
-        InputError: `batch_size` is no whole number above 0, or records came with a journal.
+        InputError: `batch_size` is no whole number above 0, or records came with a journal or with
+            words.
     """
     as_count(batch_size, "batch_size")
     if isinstance(source, Index):
@@ -94,6 +102,11 @@ def push(
     if first is None:
         return PushReport(0, 0)
     vector = first.vector
+    if first.words:
+        raise InputError(
+            "records came with words, and nothing says how they were counted; push an index that "
+            "has them."
+        )
     engine_facts = _facts(engine, vector.vocab_size, vector.model, "")
     _patiently(lambda: engine.create(engine_facts), _FIRST_ATTEMPTS)
     log = _Journal(None, "")  # keeps count, and no file
@@ -111,18 +124,28 @@ def _push_index(
     progress: bool | None,  # noqa: FBT001
 ) -> PushReport:
     facts = _facts(engine, index.vocab_size, index.model, index.model_name)
+    impacts = index.word_impacts()
+    if index.words is not None:
+        facts = replace(facts, words=index.words.to_dict())
     stored = _patiently(lambda: engine.create(facts), _FIRST_ATTEMPTS)
     vectors = index.vectors()
-    identity = _identity(engine, stored.made, index, vectors, texts) if journal else ""
+    identity = _identity(engine, stored.made, index, (vectors, impacts), texts) if journal else ""
     log = _Journal(journal, identity)
     if log.done and _patiently(engine.count) < log.done - len(log.failed):
         log.start_again()  # somebody deleted what an earlier push had sent
     start = log.done
-    records = (Record(index.document(n), vectors[n]) for n in range(start, len(index)))
+    records = (
+        Record(index.document(n), vectors[n], {} if impacts is None else impacts.of_document(n))
+        for n in range(start, len(index))
+    )
     with Progress(engine.name, len(index), show=progress) as bar:
         bar.advance(start)
         empty = _send(engine, _shaped(records, texts), batch_size, log, bar)
-    return _finish(engine, log, len(index), len(index) - start, empty)
+    report = _finish(engine, log, len(index), len(index) - start, empty)
+    if impacts is None:
+        return report
+    sharing = 0 if engine.is_term_keyed else sharing_ids(impacts.words, index.vocab_size)
+    return replace(report, words=len(impacts.words), words_sharing=sharing)
 
 
 def _send(
@@ -134,7 +157,7 @@ def _send(
         failed = _deliver(engine, batch)
         log.advance(len(batch), {batch[i].document.id: why for i, why in failed.items()})
         bar.advance(len(batch))
-        empty += sum(not record.vector.active_dims for record in batch)
+        empty += sum(not record.weights for record in batch)
     return empty
 
 
@@ -155,7 +178,7 @@ def _batches(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
     weight = 0
     for record in records:
         document = record.document
-        bytes_ = _BYTES_A_TERM * record.vector.active_dims
+        bytes_ = _BYTES_A_TERM * (record.vector.active_dims + len(record.words))
         bytes_ += len(document.text.encode("utf-8", "replace")) + len(document.title)
         if batch and (len(batch) == size or weight + bytes_ > _BYTES_A_BATCH):
             yield batch
@@ -169,7 +192,9 @@ def _batches(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
 def _shaped(records: Iterable[Record], texts: bool) -> Iterator[Record]:  # noqa: FBT001
     """Leave texts out, unless they are wanted."""
     for record in records:
-        yield record if texts else Record(Document(record.document.id, ""), record.vector)
+        document = record.document
+        bare = Document(document.id, "", metadata=document.metadata)
+        yield record if texts else replace(record, document=bare)
 
 
 def _deliver(engine: Engine, records: Sequence[Record]) -> dict[int, str]:
@@ -236,18 +261,22 @@ def _identity(
     engine: Engine,
     made: str,
     index: Index,
-    vectors: SparseVectors,
+    sent: tuple[SparseVectors, WordImpacts | None],
     texts: bool,  # noqa: FBT001
 ) -> str:
     """Name what is sent where: a journal of anything else is not followed."""
     names = engine.names
     head = [engine.name, engine.collection, made, names.keys, names.dots, texts, index.model]
     digest = hashlib.sha256(json.dumps(head).encode())
-    for array in (vectors.row_offsets, vectors.term_ids, vectors.weights):
-        digest.update(array.tobytes())
+    vectors, impacts = sent
+    for part in (vectors,) if impacts is None else (vectors, impacts.vectors):
+        for array in (part.row_offsets, part.term_ids, part.weights):
+            digest.update(array.tobytes())
+    digest.update(json.dumps([] if impacts is None else impacts.words).encode())
     for number in range(len(index)):
         document = index.document(number)
-        digest.update(json.dumps([document.id, document.title, document.text]).encode())
+        told = [document.id, document.title, document.text, dict(document.metadata)]
+        digest.update(json.dumps(told).encode())
     return digest.hexdigest()
 
 

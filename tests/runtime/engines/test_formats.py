@@ -119,7 +119,7 @@ def test_half_a_surrogate_pair_in_a_text_is_an_unknown_character(tmp_path, name)
 
 def test_pgvector_has_a_limit(tmp_path):
     many = SparseVector(range(16_001), [1.0] * 16_001, 20_000)
-    with pytest.raises(InputError, match="16001 terms; a sparsevec holds 16000"):
+    with pytest.raises(InputError, match="16001 terms and words; a sparsevec holds 16000"):
         convert(Index.build(SparseVectors.from_rows([many], 20_000)), "pgvector", tmp_path / "x")
 
 

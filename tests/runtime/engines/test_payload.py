@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runtime.engines.test_contract import small_index, vector
+from runtime.engines.test_contract import vector
 
-from spladelet import SparseVector
+from spladelet import Document, Index, SparseVector, SparseVectors, Words
 from spladelet.engines import TermNames, connect, id_keyed, push, term_keyed
 from spladelet.errors import InputError
 
@@ -70,8 +70,10 @@ def test_requests_are_those_of_the_golden_files(request, name):
     server = request.getfixturevalue(f"{name}_server")
     names = TermNames(["zero", "cat", "u.s.", "purr"].__getitem__, "id")
     engine = connect(name, "golden", names=names if name != "qdrant" else None, url=server.url)
-    push(engine, small_index([{1: 1.9, 2: 0.8, 3: 0.1}, {}]))
-    engine.search(vector({1: 2.1, 2: 0.5}), 3)
+    vectors = SparseVectors.from_rows([vector({1: 1.9, 2: 0.8, 3: 0.1}), vector({})], 100)
+    documents = [Document("d0", "foo.bar 0", "title 0", {"n": [1, None]}), Document("d1", "")]
+    push(engine, Index.build(vectors, documents, model_name="tiny", words=Words("none")))
+    engine.search(SparseVector([1, 2], [2.1, 0.5], 100, "m" * 64, "Title foo.bar"), 3)
     engine.delete()
     found = "".join(
         f"{method} {path}\n{body.decode()}".rstrip("\n") + "\n\n"
