@@ -1,7 +1,8 @@
-"""How well does the default model find, beside BM25?
+"""How well does the default model find, with words beside it, alone, and beside BM25?
 
-The nDCG@10 of both is computed a second time, by products of whole matrices and the formulas
-written out here, and must agree to four decimals; vectors and stems are shared.
+The nDCG@10 of each is computed a second time, by products of whole matrices and the formulas
+written out here, and must agree to four decimals; vectors and words are shared. The sum is also
+measured for other weights of BM25 than the default.
 
     python benchmarks/quality.py COLLECTION…     folders in BEIR's layout
     python benchmarks/quality.py --dense …       beside all-MiniLM-L6-v2's dense vectors, too
@@ -13,10 +14,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine, markdown_table, save
+from common import RESULTS, machine, markdown_table, save
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
@@ -31,10 +33,14 @@ from spladelet.evaluation import (
     evaluate,
     read_collections,
 )
-from spladelet.evaluation.bm25 import stems
+from spladelet.lexical.analyzer import Analyzer
+from spladelet.lexical.words import LEXICAL
 
 NDCG = "nDCG@10"
-MODEL, BM25, DENSE = "spladelet", "bm25", "all-MiniLM-L6-v2, dense"
+MODEL, ALONE, BM25 = "spladelet", "spladelet alone", "bm25"
+DENSE, BM25S = "all-MiniLM-L6-v2, dense", "bm25s"
+FUSED = f"{ALONE} + {BM25}"
+CURVE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0)
 _SIDES = ("query", "document")
 
 
@@ -50,7 +56,10 @@ def main() -> None:
     sources = [] if options.quick else options.collection
     collections = [c for source in sources for c in read_collections(source)] or [demo_collection()]
     result = measure(Encoder.load(options.model), collections, with_dense=options.dense)
-    save("quality", options.quick or options.model is not None or not sources, result)
+    is_check = options.quick or options.model is not None or not sources
+    save("quality", is_check, result)
+    if not is_check:
+        plot(result, RESULTS / "quality.png")
     print(json.dumps(result, indent=1) if options.json else table(result))
 
 
@@ -62,13 +71,17 @@ def measure(
     found = {}
     for collection in collections:
         outcome = evaluate(vectors, collection, Settings(fusion="rrf"), name=MODEL)
-        check = {MODEL: _ndcg(collection, _splade(vectors, collection))}
-        check[BM25] = _ndcg(collection, _bm25(collection))
+        splade, words = _splade(vectors, collection), _bm25(collection)
+        check = {ALONE: _ndcg(collection, splade), BM25: _ndcg(collection, words)}
+        curve = {c: _ndcg(collection, splade + np.float32(c) * words) for c in (*CURVE, LEXICAL)}
+        check[MODEL] = curve[LEXICAL]
         for system, value in check.items():
             ours = outcome.systems[system].figures()[NDCG]
             if round(ours, 4) != round(value, 4):
                 raise SystemExit(f"{collection.label}, {system}: {ours:.6f}, but {value:.6f} here")
         figures = _figures(outcome) | {"active_dims": _dims(vectors, collection)}
+        figures["curve"] = [curve[c] for c in CURVE]
+        figures["systems"][BM25S] = {NDCG: _ndcg(collection, _bm25s(collection))}
         if with_dense:
             figures["systems"][DENSE] = {NDCG: _ndcg(collection, _dense(collection))}
         found[collection.label] = figures
@@ -76,14 +89,16 @@ def measure(
         "machine": machine(),
         "model": encoder.description.name,
         "fingerprint": encoder.fingerprint,
+        "lexical": LEXICAL,
         "collections": found,
     }
 
 
 def table(result: Mapping[str, Any]) -> str:
     """Draw one row a collection."""
-    header = ["nDCG@10", "documents", "queries", "BM25", DENSE, "ours", "ours and BM25"]
-    header += ["ours - BM25", "active dims, query (95 %)", "document (95 %)"]
+    header = ["nDCG@10", "documents", "queries", "bm25s", "BM25", DENSE, "the model alone"]
+    header += ["with words", "fused by rank", "with words - BM25"]
+    header += ["active dims, query (95 %)", "document (95 %)"]
     rows = []
     for name, figures in result["collections"].items():
         systems, gap = figures["systems"], figures["difference"]
@@ -94,7 +109,7 @@ def table(result: Mapping[str, Any]) -> str:
                 str(figures["queries"]),
                 *(
                     f"{systems[s][NDCG]:.4f}" if s in systems else ""
-                    for s in (BM25, DENSE, MODEL, f"{MODEL} + {BM25}")
+                    for s in (BM25S, BM25, DENSE, ALONE, MODEL, FUSED)
                 ),
                 f"{gap['mean']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})",
                 *(
@@ -103,7 +118,44 @@ def table(result: Mapping[str, Any]) -> str:
                 ),
             ]
         )
+    means = {s: _mean(result, s) for s in (BM25S, BM25, DENSE, ALONE, MODEL, FUSED)}
+    rows.append(["mean", "", "", *means.values(), "", "", ""])
     return markdown_table(header, rows)
+
+
+def _mean(result: Mapping[str, Any], system: str) -> str:
+    found = [figures["systems"].get(system) for figures in result["collections"].values()]
+    kept = [values[NDCG] for values in found if values is not None]
+    return f"{sum(kept) / len(kept):.4f}" if len(kept) == len(found) else ""
+
+
+def plot(result: Mapping[str, Any], path: Path) -> None:
+    """Draw nDCG@10 against the weight of BM25 beside the model, above that of the model alone."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    curves = {name: found["curve"] for name, found in result["collections"].items()}
+    curves["mean"] = np.mean(list(curves.values()), axis=0).tolist()
+    for name, curve in curves.items():
+        is_mean = name == "mean"
+        gains = [value - curve[0] for value in curve]
+        axes.plot(
+            CURVE,
+            gains,
+            label=name,
+            linewidth=2.5 if is_mean else 1,
+            color="k" if is_mean else None,
+        )
+    axes.axvline(result["lexical"], color="0.7", linewidth=1, linestyle="--")
+    axes.annotate(" default", (result["lexical"], axes.get_ylim()[1]), color="0.5", va="top")
+    axes.axhline(0, color="0.7", linewidth=1)
+    axes.set_xlabel("weight of BM25 beside the model (lexical)")
+    axes.set_ylabel("nDCG@10, more than the model alone")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
 
 
 def _figures(outcome: Outcome) -> dict[str, Any]:
@@ -146,22 +198,47 @@ def _splade(vectors: VectorCache, collection: Collection) -> NDArray[np.float32]
 
 
 def _bm25(collection: Collection) -> NDArray[np.float32]:
-    """Score by Lucene's formula, k1 0.9 and b 0.4, over the stems that the baseline has."""
-    bags = stems([document.content for document in collection.documents])
+    """Score by Lucene's formula, k1 1.2 and b 0.75, over the words that an index has."""
+    words = Analyzer("english").words
+    bags = [words(document.content) for document in collection.documents]
     number: dict[str, int] = {}
     counts = _counts(bags, number)
-    asked = _counts(stems(list(collection.queries.values())), number)
+    asked = _counts([words(query) for query in collection.queries.values()], number)
     size = len(number)
     counts.resize((counts.shape[0], size))
     asked.resize((asked.shape[0], size))
     lengths = np.asarray(counts.sum(axis=1)).ravel()
     holders = np.bincount(counts.indices, minlength=size)
     idf = np.log(1 + (len(bags) - holders + 0.5) / (holders + 0.5))
-    norm = 0.9 * (1 - 0.4 + 0.4 * lengths / lengths.mean())
+    norm = 1.2 * (1 - 0.75 + 0.75 * lengths / lengths.mean())
     rows = np.repeat(np.arange(len(bags)), np.diff(counts.indptr))
     counts.data = counts.data / (counts.data + norm[rows]) * idf[counts.indices]
     scores: NDArray[np.float32] = (asked @ counts.T).toarray().astype(np.float32)
     return scores
+
+
+def _bm25s(collection: Collection) -> NDArray[np.float32]:
+    """Score by bm25s with its own words, and Lucene's parameters of the published figures."""
+    import bm25s
+    import Stemmer
+
+    def stems(texts: Sequence[str]) -> list[list[str]]:
+        found: list[list[str]] = bm25s.tokenize(
+            list(texts),
+            stopwords="en",
+            stemmer=Stemmer.Stemmer("porter"),
+            return_ids=False,
+            show_progress=False,
+        )
+        return found
+
+    retriever = bm25s.BM25(method="lucene", k1=0.9, b=0.4)
+    retriever.index(
+        stems([document.content for document in collection.documents]), show_progress=False
+    )
+    none = np.zeros(len(collection.documents), np.float32)
+    asked = stems(list(collection.queries.values()))
+    return np.stack([retriever.get_scores(query) if query else none for query in asked])
 
 
 def _dense(collection: Collection) -> NDArray[np.float32]:

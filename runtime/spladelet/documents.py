@@ -167,9 +167,14 @@ def to_line(document: Document) -> bytes:
 
 
 def as_documents(
-    documents: Iterable[str | Document] | None, expected: int, first: int = 0
+    documents: Iterable[str | Document] | None, expected: int | None, first: int = 0
 ) -> list[Document]:
     """Return as many documents as expected; a str gets its number, counted from `first`, as id.
+
+    Args:
+        documents: The documents; None stands for as many as expected, without texts.
+        expected: How many there are vectors for; None takes any number.
+        first: The number of the first.
 
     Raises:
         InputError: There are more or fewer, one is something else, or metadata of one cannot be
@@ -179,12 +184,14 @@ def as_documents(
         raise InputError(
             f"documents is one {type(documents).__name__}; expected as many as there are vectors."
         )
-    given = [""] * expected if documents is None else documents
+    if documents is not None and not isinstance(documents, Iterable):
+        raise InputError(f"documents is {shown(documents)}; expected several, or None.")
+    given = [""] * (expected or 0) if documents is None else documents
     kept = [
         item if isinstance(item, Document) else Document(str(number), item)
         for number, item in enumerate(given, start=first)
     ]
-    if len(kept) != expected:
+    if expected is not None and len(kept) != expected:
         raise InputError(f"{expected} vectors came with {len(kept)} documents; give one for each.")
     for number, document in enumerate(kept):
         if document.metadata != {}:

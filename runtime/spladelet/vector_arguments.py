@@ -51,6 +51,13 @@ def as_vectors(given: object, vocab_size: int | None = None) -> SparseVectors:
     return SparseVectors.from_rows(rows, size)
 
 
+def no_vectors(count: int) -> SparseVectors:
+    """Return what stands for the vectors of so many documents that have none."""
+    return SparseVectors(
+        np.zeros(count + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), 0
+    )
+
+
 def as_query(given: object) -> SparseVector:
     """Return the vector of one query.
 

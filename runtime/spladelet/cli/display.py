@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from spladelet.explain import Explanation, TermScore
+from spladelet.explain import Explanation, TermScore, WordScore
 from spladelet.printable import clean, field, snippet, to_json
 
 _BAR_WIDTH = 20
@@ -72,18 +72,23 @@ def hits(found: Sequence[Found], which: str = "") -> str:
 
 
 def explanation(result: Explanation, top: int) -> str:
-    """Draw what each word adds to a score."""
-    if not result.words:
+    """Draw what each term and word adds to a score."""
+    parts = result.parts
+    if not parts:
         return "score 0: the texts share no term"
-    shown = result.words[:top]
-    width = _width([field(word.term) for word in shown])
+    shown = parts[:top]
+    width = _width([field(part.called) for part in shown])
+    count = f"{len(result.terms)} shared terms"
+    if result.lexical:
+        words = "1 word" if len(result.lexical) == 1 else f"{len(result.lexical)} words"
+        count += f" and {words}, {result.lexical_share:.0%} of it by words"
     lines = [
-        f"score {result.score:.2f} from {len(result.terms)} shared terms, "
+        f"score {result.score:.2f} from {count}, "
         f"{result.added_share:.0%} of it by terms that the model added",
-        *(_word(word, width, shown[0].score) for word in shown),
+        *(_part(part, width, shown[0].score) for part in shown),
     ]
-    if len(result.words) > top:
-        lines.append(f"… and {len(result.words) - top} smaller ones (--top shows more)")
+    if len(parts) > top:
+        lines.append(f"… and {len(parts) - top} smaller ones (--top shows more)")
     return "\n".join(lines)
 
 
@@ -98,10 +103,10 @@ def origin(word: TermScore) -> str:
     return "added to both"
 
 
-def matched(words: Iterable[TermScore], top: int) -> str:
-    """Name the words that make most of a score, and whose they are, on one line."""
+def matched(result: Explanation, top: int) -> str:
+    """Name what makes most of a score, and whose it is, on one line."""
     return ", ".join(
-        f"{field(word.term)} {word.score:.2f} ({_owner(word)})" for word in list(words)[:top]
+        f"{field(part.called)} {part.score:.2f} ({_owner(part)})" for part in result.parts[:top]
     )
 
 
@@ -132,19 +137,28 @@ def _hit(hit: Found, width: int) -> str:
     return head + snippet(hit.title, hit.text, terminal_width() - len(head))
 
 
-def _word(word: TermScore, width: int, largest: float) -> str:
-    product = f"{word.query_weight:.2f} x {word.document_weight:.2f}"
+def _part(part: TermScore | WordScore, width: int, largest: float) -> str:
+    if isinstance(part, TermScore):
+        product, origin_ = f"{part.query_weight:.2f} x {part.document_weight:.2f}", origin(part)
+    else:
+        product, origin_ = f"rarity {part.rarity:.2f}", f"word, {_times(part.in_document)}"
+    share = part.score / largest if largest else 0
     return (
-        f"{field(word.term):<{width}}  {bar(word.score / largest)}  {word.score:5.2f}"
-        f"  {product:<13} {origin(word)}"
+        f"{field(part.called):<{width}}  {bar(share)}  {part.score:5.2f}  {product:<13} {origin_}"
     )
 
 
-def _owner(word: TermScore) -> str:
-    if word.in_query and word.in_document:
+def _times(count: int) -> str:
+    return "once in the document" if count == 1 else f"{count} times in the document"
+
+
+def _owner(part: TermScore | WordScore) -> str:
+    if isinstance(part, WordScore):
+        return "word"
+    if part.in_query and part.in_document:
         return "both"
-    if word.in_query or word.in_document:
-        return "question" if word.in_query else "answer"
+    if part.in_query or part.in_document:
+        return "question" if part.in_query else "answer"
     return "neither"
 
 

@@ -6,7 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from spladelet.cli.options import Command, add_pruning, finite, load_encoder, whole
+from spladelet.cli.options import (
+    Command,
+    add_pruning,
+    add_words,
+    chosen_words,
+    finite,
+    load_encoder,
+    whole,
+)
 from spladelet.errors import InputError, RunError
 from spladelet.evaluation.collection import Collection, read_collections
 from spladelet.evaluation.experiment import (
@@ -35,6 +43,7 @@ def run_evaluate(options: argparse.Namespace) -> str:
         depth=options.depth,
         keep_same_ids=options.keep_same_ids,
         measures=options.measure or MEASURES,
+        words=chosen_words(options),
     )
     encoder = load_encoder(options)
     name = encoder.description.name
@@ -121,7 +130,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         help="another system's TREC run, or a folder of them, COLLECTION.trec each",
     )
     command.add_argument(
-        "--fusion", choices=FUSIONS, help="also fuse the model with the baseline and with each run"
+        "--fusion", choices=FUSIONS, help="also fuse the model alone with the baseline and each run"
     )
     command.add_argument(
         "--share",
@@ -146,6 +155,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         help="keep documents whose id is the query's own, which BEIR leaves out",
     )
     _add_outputs(command)
+    add_words(command)
     add_pruning(command)
 
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +22,7 @@ from spladelet.evaluation.collection import read_collections
 from spladelet.evaluation.grades import Qrels
 from spladelet.index.generations import is_index
 from spladelet.printable import clean, field, one_line
+from spladelet.vector_arguments import no_vectors
 
 _SHOWN_FAILURES = 10
 _ALL = "all"
@@ -93,23 +94,34 @@ def _connect(options: argparse.Namespace, names: TermNames | None) -> Engine:
     return engine
 
 
-def search_engine(options: argparse.Namespace, encoder: Encoder) -> Engine:
-    """Open the collection that is searched, with the names that it was pushed with."""
+def search_engine(options: argparse.Namespace) -> tuple[Engine, Encoder | None]:
+    """Open the collection that is searched, with the names that it was pushed with, and the model.
+
+    Returns:
+        The collection, and the model; None where words alone are asked.
+    """
     engine = connect(options.engine, str(options.index), url=options.url, ca_certs=options.ca_certs)
     facts = engine.facts()
-    if facts is not None and facts.keys == "terms":
-        engine.names = TermNames(encoder.term, cast(Dots, facts.dots))
-    return engine
+    if options.lexical == "only" or (facts is not None and not facts.vocab_size):
+        encoder = None
+    else:
+        encoder = load_encoder(options)
+    if facts is not None and engine.is_term_keyed:
+        term = encoder.term if encoder is not None and facts.keys == "terms" else None
+        engine.names = TermNames(term, cast(Dots, facts.dots))
+    return engine, encoder
 
 
 def run_preview(options: argparse.Namespace) -> str:
     """Simulate engines on an index and queries; returns what is to be printed."""
     index = Index.open(options.index)
-    encoder = load_encoder(options)
     texts, qrels = _queries(options.queries, options.split)
     if not texts:
         raise InputError(f"{options.queries} has no queries. Give a file with one a line.")
-    vectors = encoder.encode_queries(texts)
+    if index.has_words_alone:
+        vectors = replace(no_vectors(len(texts)), texts=tuple(texts))
+    else:
+        vectors = load_encoder(options).encode_queries(texts)
     if vectors.model and index.model and vectors.model != index.model:
         raise ModelMismatchError(
             f"{options.index} was encoded by model {index.model[:12]}, this one is "
@@ -138,7 +150,7 @@ def run_convert(options: argparse.Namespace) -> str:
         vectors = encoder.encode_queries(query.text for query in asked)
         target = options.output.with_name(f"{options.output.name}.topics.tsv")
         pairs = zip((query.id for query in asked), vectors, strict=True)
-        facts["queries_without_terms"] = write_topics(target, pairs, names)
+        facts["queries_without_terms"] = write_topics(target, pairs, names, index.words)
         facts["topics"] = str(target)
     if options.json:
         return json.dumps(facts)
@@ -219,8 +231,8 @@ def _add_names(command: argparse.ArgumentParser) -> None:
 
 
 def _names(options: argparse.Namespace, index: Index, dots: Dots) -> TermNames:
-    if options.names == "ids":
-        return TermNames()
+    if options.names == "ids" or index.has_words_alone:
+        return TermNames(dots=dots)
     encoder = load_encoder(options)
     if index.model and encoder.fingerprint != index.model:
         raise ModelMismatchError(
@@ -248,6 +260,10 @@ def _report(report: PushReport, engine: Engine) -> str:
     ]
     if report.others:
         lines.append(f"{report.others} other documents are there, too; --replace removes them")
+    if report.words_sharing:
+        lines.append(
+            f"{report.words_sharing} of {report.words} words share their number with another"
+        )
     if report.without_terms:
         lines.append(f"{report.without_terms} have no terms, so nothing finds them")
     shown = list(report.failed.items())[:_SHOWN_FAILURES]

@@ -4,12 +4,22 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from spladelet.batches import batched
 from spladelet.cli.console import standard_input
-from spladelet.cli.options import Command, add_pruning, load_encoder, readable, whole
+from spladelet.cli.options import (
+    Command,
+    add_pruning,
+    add_words,
+    chosen_words,
+    load_encoder,
+    readable,
+    whole,
+)
 from spladelet.documents import Document, read_documents
 from spladelet.encoder import Encoder, Encoding
 from spladelet.encoder.encoding import LONG_TEXTS
@@ -18,11 +28,15 @@ from spladelet.index.format import KINDS
 from spladelet.index.generations import is_index
 from spladelet.index.index import Index
 from spladelet.index.writer import IndexWriter
+from spladelet.lexical.languages import LANGUAGES
+from spladelet.lexical.words import Words
 from spladelet.printable import clean
 from spladelet.progress import Progress
 from spladelet.sources import read_lines
 from spladelet.vector import SparseVectors
 from spladelet.vector_files import read_vectors
+
+_AT_ONCE = 4096  # documents whose words are counted together
 
 FILE_HELP = (
     'JSONL ({"id", "title", "text"}), a JSON array, CSV, TSV, or a document a line; packed or not; '
@@ -30,10 +44,15 @@ FILE_HELP = (
 )
 
 
+def build_words(source: str | Path) -> Index:
+    """Index the words of a file of documents in memory."""
+    return Index.build(None, [document for _, batch in _unencoded(source) for document in batch])
+
+
 def build(encoder: Encoder, source: str | Path, options: argparse.Namespace) -> Index:
     """Encode a file of documents and index them in memory."""
     encoding = _asked_encoding(options)
-    batches = list(_batches(encoder, source, encoding))
+    batches = list(_encoded(encoder, source, encoding))
     vectors = [vectors for vectors, _ in batches]
     return Index.build(
         SparseVectors.stack(vectors, encoder.vocab_size, encoder.fingerprint),
@@ -51,35 +70,52 @@ def run_index(options: argparse.Namespace) -> str:
             f"{options.output} holds {_what_is_there(options.output)}. Add to it with `spladelet "
             "add`, or have another take its place with --replace."
         )
-    encoder = load_encoder(options)
-    encoding = _asked_encoding(options)
+    words = chosen_words(options)
+    if options.lexical_only:
+        if words is None:
+            raise InputError("--lexical-only and --no-words leave nothing to index.")
+        if _asked_encoding(options) != Encoding():
+            raise InputError(
+                "--lexical-only counts all words of each document; --long-texts, --max-active-dims "
+                "and --min-weight are for a model."
+            )
+        encoder, encoding, name = None, None, ""
+        words = Words() if words == "auto" else words
+    else:
+        encoder, encoding = load_encoder(options), _asked_encoding(options)
+        name = encoder.description.name
     start = time.perf_counter()
     with IndexWriter.anew(
         options.output,
         weight_type=options.weights,
-        model_name=encoder.description.name,
+        model_name=name,
         encoding=encoding,
+        words=words,
     ) as writer:
         for vectors, documents in _batches(encoder, options.file, encoding):
             writer.add(vectors, documents)
     index = Index.open(options.output)
     seconds = time.perf_counter() - start
     if options.json:
-        return json.dumps({"documents": len(index), "postings": index.postings, "seconds": seconds})
-    return (
-        f"{clean(options.output)}: {len(index)} documents, {index.postings} postings, "
-        f"in {seconds:.1f} s"
-    )
+        counts = {"documents": len(index), "postings": index.postings}
+        counts |= {} if index.words is None else {"word_postings": index.word_postings}
+        return json.dumps(counts | {"seconds": seconds})
+    said = f"{len(index)} documents, {index.postings} postings"
+    if index.has_words_alone:
+        said = f"{len(index)} documents, {index.word_postings} postings of words"
+    elif index.words is not None:
+        said += f" of terms, {index.word_postings} of words"
+    return f"{clean(options.output)}: {said}, in {seconds:.1f} s"
 
 
 def run_add(options: argparse.Namespace) -> str:
     """Add a file's documents, on the same road."""
-    Index.open(options.index)  # a slip in its name makes no new one
-    encoder = load_encoder(options)
+    before = Index.open(options.index)  # a slip in its name makes no new one
+    encoder = None if before.has_words_alone else load_encoder(options)
     given = entries = replaced = 0
     ids: list[str] = []  # of the documents in a batch, which may be more entries than that
     with IndexWriter(options.index) as writer:
-        encoding = _kept_encoding(writer.encoding, options)
+        encoding = None if encoder is None else _kept_encoding(writer.encoding, options)
         for vectors, documents in _batches(encoder, options.file, encoding, ids):
             if options.replace:
                 replaced += writer.replace(ids, vectors, documents)
@@ -89,12 +125,13 @@ def run_add(options: argparse.Namespace) -> str:
             ids.clear()
         after = len(writer)
     added = given - replaced
-    if encoding.long_texts == "split" and not options.json:
+    is_split = encoding is not None and encoding.long_texts == "split"
+    if is_split and not options.json:
         counts = {"passages": after, "documents added": added}  # a short document is one passage
     else:
         counts = {"documents": after, "added": added}
     counts |= {"replaced": replaced} if options.replace else {}
-    counts |= {"new passages": entries} if encoding.long_texts == "split" else {}
+    counts |= {"new passages": entries} if is_split else {}
     return _report(options, options.index, counts)
 
 
@@ -108,9 +145,12 @@ def run_delete(options: argparse.Namespace) -> str:
 
 
 def run_compact(options: argparse.Namespace) -> str:
-    """Rewrite an index, and say how many postings are gone."""
+    """Rewrite an index, and say how many postings are gone; count its words anew if asked to."""
     before = Index.open(options.index).postings
+    words = chosen_words(options)
     with IndexWriter(options.index) as writer:
+        if words != "auto":
+            writer.recount(words)
         writer.compact()
         after = len(writer)
     now = Index.open(options.index).postings
@@ -137,10 +177,17 @@ def run_import(options: argparse.Namespace) -> str:
     texts = None if options.documents is None else read_documents(options.documents)
     name = encoder.description.name if encoder else ""
     with (
-        IndexWriter(options.output, weight_type=options.weights, model_name=name) as writer,
+        IndexWriter(
+            options.output,
+            weight_type=options.weights,
+            model_name=name,
+            words=chosen_words(options),
+        ) as writer,
         Progress("importing", None) as bar,
     ):
-        for vectors, documents in batches:
+        language = None if encoder is None else encoder.language
+        for read, documents in batches:
+            vectors = replace(read, language=language)
             writer.add(vectors, documents if texts is None else list(islice(texts, len(vectors))))
             bar.advance(len(vectors))
         if texts is not None and next(texts, None) is not None:
@@ -171,6 +218,7 @@ def _add_import_arguments(command: argparse.ArgumentParser) -> None:
         help="of a model that is not here; terms are called by id",
     )
     _add_weights(command)
+    add_words(command)
 
 
 def _add_index_arguments(command: argparse.ArgumentParser) -> None:
@@ -179,6 +227,10 @@ def _add_index_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--replace", action="store_true", help="in place of the index that is there"
     )
+    command.add_argument(
+        "--lexical-only", action="store_true", help="words alone: plain BM25, without a model"
+    )
+    add_words(command)
     _add_weights(command)
     _add_long_texts(command, "cut")
     add_pruning(command)
@@ -223,6 +275,13 @@ def _add_delete_arguments(command: argparse.ArgumentParser) -> None:
 
 def _add_compact_arguments(command: argparse.ArgumentParser) -> None:
     _add_index(command)
+    command.add_argument(
+        "--language",
+        choices=LANGUAGES,
+        metavar="LANGUAGE",
+        help="count words anew, in this language",
+    )
+    command.add_argument("--no-words", action="store_true", help="leave the words out")
 
 
 def _add_index(command: argparse.ArgumentParser) -> None:
@@ -230,23 +289,44 @@ def _add_index(command: argparse.ArgumentParser) -> None:
 
 
 def _batches(
-    encoder: Encoder, source: str | Path, encoding: Encoding, ids: list[str] | None = None
-) -> Iterator[tuple[SparseVectors, list[Document]]]:
+    encoder: Encoder | None,
+    source: str | Path,
+    encoding: Encoding | None,
+    ids: list[str] | None = None,
+) -> Iterator[tuple[SparseVectors | None, list[Document]]]:
     """Encode what a file or standard input has; the documents' ids are appended as it is read.
 
     A file is read twice, so that a slip in it is found before hours of encoding, and the progress
     bar knows how many documents there are.
     """
+    if encoder is None or encoding is None:
+        return _unencoded(source, ids)
+    return _encoded(encoder, source, encoding, ids)
+
+
+def _encoded(
+    encoder: Encoder, source: str | Path, encoding: Encoding, ids: list[str] | None = None
+) -> Iterator[tuple[SparseVectors, list[Document]]]:
     is_file = str(source) != "-" and Path(source).is_file()
     total = sum(1 for _ in read_documents(source)) if is_file else None
+    return encoder.encode_batches(_documents(source, ids), encoding, total=total)
 
-    def documents() -> Iterator[Document]:
-        for document in read_documents(standard_input() if str(source) == "-" else source):
-            if ids is not None:
-                ids.append(document.id)
-            yield document
 
-    return encoder.encode_batches(documents(), encoding, total=total)
+def _unencoded(
+    source: str | Path, ids: list[str] | None = None
+) -> Iterator[tuple[None, list[Document]]]:
+    """Read what a file or standard input has, for an index of words alone."""
+    with Progress("indexing", None) as bar:
+        for batch in batched(_documents(source, ids), _AT_ONCE):
+            yield None, batch
+            bar.advance(len(batch))
+
+
+def _documents(source: str | Path, ids: list[str] | None) -> Iterator[Document]:
+    for document in read_documents(standard_input() if str(source) == "-" else source):
+        if ids is not None:
+            ids.append(document.id)
+        yield document
 
 
 def _asked_encoding(options: argparse.Namespace) -> Encoding:

@@ -27,6 +27,9 @@ def run_info(options: argparse.Namespace) -> str:
     if options.json:
         return display.as_json(facts)
     said, fields = facts.get("encoding"), facts.get("metadata_fields")
+    words = facts.get("words")
+    if isinstance(words, dict):
+        facts["words"] = {k: v for k, v in words.items() if k != "stemmer"}
     if isinstance(said, dict):  # what is usual need not be said to people
         usual = Encoding().to_dict()
         facts["encoding"] = {k: v for k, v in said.items() if usual.get(k) != v}
@@ -81,7 +84,7 @@ def _index_facts(path: str) -> dict[str, object]:
         "size_mb": round(size / 1e6, 1),
         "resident_mb": None if resident is None else round(resident / 1e6, 1),
     }
-    lists = index.bytes_per_posting * index.postings
+    lists = index.bytes_per_posting * index.postings + index.word_bytes
     grown: dict[str, object] = {
         "documents": capacity.GROWTH * len(index),
         "disk_mb": round(capacity.GROWTH * size / 1e6, 1),

@@ -5,9 +5,13 @@ import math
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from spladelet.encoder.cpus import MOST_THREADS
 from spladelet.encoder.encoder import Encoder
+from spladelet.errors import InputError
+from spladelet.lexical.languages import LANGUAGES
+from spladelet.lexical.words import LEXICAL, Words
 
 _LARGEST = 2**31 - 1
 
@@ -69,6 +73,49 @@ def add_top(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--top", type=positive, default=10, metavar="N", help="terms shown (default: 10)"
     )
+
+
+def add_words(command: argparse.ArgumentParser) -> None:
+    """Add how words are counted beside the model's terms."""
+    command.add_argument(
+        "--language",
+        choices=LANGUAGES,
+        metavar="LANGUAGE",
+        help="whose stems and stop words words have, or none (default: the model's)",
+    )
+    command.add_argument(
+        "--no-words", action="store_true", help="count no words: the model's terms alone"
+    )
+
+
+def chosen_words(options: argparse.Namespace) -> Words | Literal["auto"] | None:
+    """Return how the options say that words are counted."""
+    if options.no_words:
+        if options.language is not None:
+            raise InputError("--no-words counts none, so that --language means nothing.")
+        return None
+    return "auto" if options.language is None else Words(options.language)
+
+
+def add_lexical(command: argparse.ArgumentParser) -> None:
+    """Add how much words count."""
+    command.add_argument(
+        "--lexical",
+        type=lexical,
+        metavar="C",
+        help=f"what BM25 counts beside the model; 0 for the model alone, only for words alone "
+        f"(default: {LEXICAL} where the index has words)",
+    )
+
+
+def lexical(given: str) -> float | Literal["only"]:
+    """Read how much words count."""
+    if given == "only":
+        return "only"
+    try:
+        return finite(given)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f'{given!r:.40}; expected a number or "only"') from error
 
 
 def whole(given: str) -> int:

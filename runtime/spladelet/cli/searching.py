@@ -5,17 +5,18 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
-from spladelet import Document, Encoder, Index, SparseVectors, read_documents
+from spladelet import Document, Encoder, Index, SparseVector, SparseVectors, read_documents
 from spladelet.cli import display, handing_over, indexing
 from spladelet.cli.console import standard_input
 from spladelet.cli.options import (
     Command,
+    add_lexical,
     add_pruning,
     add_top,
     finite,
@@ -26,7 +27,7 @@ from spladelet.cli.options import (
 from spladelet.encoder.encoder import TruncationWarning
 from spladelet.engines import engines
 from spladelet.errors import InputError
-from spladelet.explain import Explanation
+from spladelet.explain import Explanation, of_words_alone
 from spladelet.index.filters import Where
 from spladelet.index.generations import is_index
 from spladelet.printable import field, snippet
@@ -64,9 +65,16 @@ def run_demo(options: argparse.Namespace) -> Iterator[str]:
         yield display.hits(found)
         if found:
             document = index.document(found[0].number)
-            vector = index.vector(found[0].number)
-            words = encoder.explain(question, document, document_vector=vector).words
-            yield f"        matched: {display.matched(words, top=4)}"
+            number = found[0].number
+            query = encoder.encode_query(question)
+            why = encoder.explain(
+                question,
+                document,
+                query_vector=query,
+                document_vector=index.vector(number),
+                lexical=index.word_scores(query, number),
+            )
+            yield f"        matched: {display.matched(why, top=4)}"
     if not options.question:
         yield '\nAsk your own: spladelet demo "…"    Search your own: spladelet search FILE "…"'
 
@@ -119,19 +127,16 @@ def _vectors(
 
 def run_search(options: argparse.Namespace) -> Iterator[str]:
     """Search an index, a file of documents, or an engine."""
-    encoder = load_encoder(options)
     if options.engine is not None:
-        yield from _search_engine(options, encoder)
+        yield from _search_engine(options)
         return
-    if is_index(options.index):
-        index = Index.open(options.index)
-    else:
-        index = indexing.build(encoder, options.index, options)
+    index, encoder = _opened(options)
     queries = _queries(options)
     ids = None if options.ids is None else [line for _, _, line in read_lines(options.ids)]
     found = index.search_many(
-        encoder.encode_queries(queries),
+        queries if encoder is None else encoder.encode_queries(queries),
         options.k,
+        lexical=options.lexical,
         min_score=options.min_score,
         where=_where(options.where),
         ids=ids,
@@ -146,6 +151,15 @@ def run_search(options: argparse.Namespace) -> Iterator[str]:
         yield display.hits(hits, "that may be found " if is_narrowed else "")
 
 
+def _opened(options: argparse.Namespace) -> tuple[Index, Encoder | None]:
+    """Open or make the index, and load the model unless words alone are asked."""
+    index = Index.open(options.index) if is_index(options.index) else None
+    if options.lexical == "only" or (index is not None and index.has_words_alone):
+        return (indexing.build_words(options.index) if index is None else index), None
+    encoder = load_encoder(options)
+    return (indexing.build(encoder, options.index, options) if index is None else index), encoder
+
+
 def _where(text: str | None) -> Where | None:
     try:
         where: Where | None = None if text is None else json.loads(text)
@@ -157,15 +171,18 @@ def _where(text: str | None) -> Where | None:
     return where
 
 
-def _search_engine(options: argparse.Namespace, encoder: Encoder) -> Iterator[str]:
+def _search_engine(options: argparse.Namespace) -> Iterator[str]:
     if options.where is not None or options.ids is not None or options.min_score:
         raise InputError(
             "--where, --ids and --min-score are for an index; an engine has filters of its own."
         )
-    engine = handing_over.search_engine(options, encoder)
+    engine, encoder = handing_over.search_engine(options)
     queries = _queries(options)
-    for query, vector in zip(queries, encoder.encode_queries(queries), strict=True):
-        found = engine.search(vector, options.k)
+    asked: Iterable[SparseVector | str] = queries
+    if encoder is not None:
+        asked = encoder.encode_queries(queries)
+    for query, vector in zip(queries, asked, strict=True):
+        found = engine.search(vector, options.k, lexical=options.lexical)
         if options.json:
             yield display.as_json([asdict(hit) for hit in found])
             continue
@@ -176,11 +193,10 @@ def _search_engine(options: argparse.Namespace, encoder: Encoder) -> Iterator[st
 
 def run_explain(options: argparse.Namespace) -> str:
     """Take a score apart: of two texts, or of a query and a document of an index."""
-    encoder = load_encoder(options)
     if options.index is None:
-        result = encoder.explain(options.query, options.document)
+        result = load_encoder(options).explain(options.query, options.document)
     else:
-        result = _explain_hit(encoder, Index.open(options.index), options)
+        result = _explain_hit(Index.open(options.index), options)
     return (
         display.as_json(asdict(result))
         if options.json
@@ -188,18 +204,23 @@ def run_explain(options: argparse.Namespace) -> str:
     )
 
 
-def _explain_hit(encoder: Encoder, index: Index, options: argparse.Namespace) -> Explanation:
+def _explain_hit(index: Index, options: argparse.Namespace) -> Explanation:
     """Explain the score that the index gives: by the vector that it has, not by one made anew."""
-    query = encoder.encode_query(options.query)
-    index.check_model(query)
     number = index.find(options.document)
     if number is None:
         raise InputError(f"the index has no document with id {options.document!r:.80}.")
+    if index.has_words_alone or options.lexical == "only":
+        words = index.word_scores(options.query, number, lexical=options.lexical)
+        return of_words_alone(words)
+    encoder = load_encoder(options)
+    query = encoder.encode_query(options.query)
+    index.check_model(query)
     return encoder.explain(
         options.query,
         index.document(number),
         query_vector=query,
         document_vector=index.vector(number),
+        lexical=index.word_scores(query, number, lexical=options.lexical),
     )
 
 
@@ -242,6 +263,7 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         "query", type=readable, metavar="QUERY", help="or - for one a line on standard input"
     )
     command.add_argument("-k", type=whole, default=10, help="hits a query (default: 10)")
+    add_lexical(command)
     command.add_argument(
         "--min-score", type=finite, default=0.0, metavar="S", help="leave out what scores less"
     )
@@ -262,6 +284,7 @@ def _add_explain(command: argparse.ArgumentParser) -> None:
         "document", type=readable, metavar="DOCUMENT", help="a text, or an id with --index"
     )
     command.add_argument("--index", metavar="FOLDER", help="look the document up here")
+    add_lexical(command)
     add_top(command)
 
 

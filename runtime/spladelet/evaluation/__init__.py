@@ -11,7 +11,6 @@ Needs the extra `evaluate`; does not need torch. Does not train, and does not ju
 with the collection.
 """
 
-from spladelet.evaluation.bm25 import bm25_run
 from spladelet.evaluation.collection import Collection, demo_collection, read_collections
 from spladelet.evaluation.examples import Example, wins_and_losses
 from spladelet.evaluation.experiment import Outcome, Settings, System, evaluate
@@ -19,6 +18,7 @@ from spladelet.evaluation.fusion import reciprocal_rank_fusion, weighted_fusion
 from spladelet.evaluation.measures import MEASURES, Comparison, compare, measure
 from spladelet.evaluation.report import write_report
 from spladelet.evaluation.runs import Run, read_run, write_run
+from spladelet.evaluation.searches import bm25_run
 from spladelet.evaluation.tables import published, to_dict, to_markdown
 from spladelet.evaluation.vector_cache import VectorCache, default_folder
 

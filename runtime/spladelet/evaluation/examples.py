@@ -8,7 +8,7 @@ from spladelet.documents import Document
 from spladelet.encoder.encoder import Encoder, TruncationWarning
 from spladelet.evaluation.experiment import Outcome, System
 from spladelet.evaluation.runs import Run, ranking
-from spladelet.explain import TermScore
+from spladelet.explain import TermScore, WordScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Example:
             highest; None if none is there.
         our_rank: Where the model ranks it, from 1; None if not at all.
         their_rank: Where the baseline does.
-        words: Why the model scores it as it does, the largest share first.
+        words: Why it scores as it does: terms and words, the largest share first.
         our_first: What the model ranks first; None if nothing was found.
         their_first: What the baseline does.
     """
@@ -53,7 +53,7 @@ class Example:
     relevant: Document | None
     our_rank: int | None
     their_rank: int | None
-    words: Sequence[TermScore]
+    words: Sequence[TermScore | WordScore]
     our_first: Document | None
     their_first: Document | None
 
@@ -110,10 +110,21 @@ def _example(
         relevant,
         our_ranks.get(best) if best is not None else None,
         their_ranks.get(best) if best is not None else None,
-        encoder.explain(text, relevant).words if relevant else (),
+        _why(encoder, outcome, text, relevant) if relevant else (),
         _first(our_ranks, documents),
         _first(their_ranks, documents),
     )
+
+
+def _why(
+    encoder: Encoder, outcome: Outcome, query: str, document: Document
+) -> list[TermScore | WordScore]:
+    index = outcome.index
+    number = None if index is None else index.find(document.id)
+    if index is None or number is None:
+        return encoder.explain(query, document).parts
+    scores = index.word_scores(encoder.encode_query(query), number)
+    return encoder.explain(query, document, lexical=scores).parts
 
 
 def _ranks(run: Run, query: str) -> dict[str, int]:

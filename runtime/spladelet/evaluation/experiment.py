@@ -1,15 +1,17 @@
-"""An experiment: a model on a test collection, beside a baseline, other runs, and their fusion."""
+"""An experiment: a model on a test collection, beside a baseline, other runs, and their fusion.
+
+The model is searched as its users have it, with the words of the texts beside its terms, and alone.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spladelet.documents import Document
 from spladelet.errors import InputError, RunError
-from spladelet.evaluation.bm25 import bm25_run
 from spladelet.evaluation.collection import Collection
 from spladelet.evaluation.fusion import reciprocal_rank_fusion, weighted_fusion
 from spladelet.evaluation.measures import (
@@ -23,8 +25,10 @@ from spladelet.evaluation.measures import (
     measure,
 )
 from spladelet.evaluation.runs import Run, ranking, without_self_matches
+from spladelet.evaluation.searches import bm25_run, index_run
 from spladelet.evaluation.vector_cache import VectorCache
 from spladelet.index.index import Index
+from spladelet.lexical.words import Words, as_words
 from spladelet.parameters import as_count
 
 BM25 = "bm25"
@@ -37,11 +41,12 @@ class Settings:
 
     Attributes:
         baseline: What the others are compared with: "bm25", the name of a run, or None.
-        fusion: "rrf" or "weighted" fuses the model with each other run; None does not.
+        fusion: "rrf" or "weighted" fuses the model alone with each other run; None does not.
         share: The model's weight in a fusion, from 0 to 1; the other run has the rest.
         depth: Documents found a query.
         keep_same_ids: Keep a document whose id is the query's own; BEIR drops it.
         measures: By ir_measures' names; the first one decides and is compared.
+        words: How words are counted beside the model's terms: see `Index.build`.
 
     Raises:
         InputError: A value makes no sense.
@@ -53,6 +58,7 @@ class Settings:
     depth: int = 1000
     keep_same_ids: bool = False
     measures: Sequence[str] = MEASURES
+    words: Words | Literal["auto"] | None = "auto"
 
     def __post_init__(self) -> None:
         if self.fusion not in (None, *FUSIONS):
@@ -62,6 +68,7 @@ class Settings:
         as_count(self.depth, "depth")
         if not self.measures:
             raise InputError("measures is empty; name at least one, such as nDCG@10.")
+        as_words(self.words, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +98,13 @@ class Outcome:
 
     Attributes:
         collection: The collection.
-        systems: The model first, then the baseline and runs, then fusions.
+        systems: The model first; alone, if words count, too; then the baseline and runs, then
+            fusions.
         baseline: The baseline's name, if there was one.
         active_dims: Mean terms of a "query" and of a "document".
         document_dims: Terms of each document, int64[documents].
         notes: What a reader should know.
+        index: The documents, as they were searched.
     """
 
     collection: Collection
@@ -104,6 +113,7 @@ class Outcome:
     active_dims: Mapping[str, float]
     document_dims: NDArray[np.int64] = field(repr=False)
     notes: tuple[str, ...] = ()
+    index: Index | None = field(default=None, repr=False, compare=False)
 
     @property
     def model(self) -> System:
@@ -141,16 +151,19 @@ def evaluate(
     """
     settings, others = settings or Settings(), dict(runs or {})
     check_experiment(collection, settings, name=name, runs=others)
+    words = as_words(settings.words, vectors.language)
     # One document more than wanted, for a query's own may be dropped below.
+    own, facts = _search(vectors, collection, settings.depth + 1, name, words)
     if settings.baseline == BM25 and BM25 not in others:
-        bm25 = bm25_run(collection.documents, collection.queries, settings.depth + 1)
-        others = {BM25: bm25, **others}
-    model_run, facts = _search(vectors, collection, settings.depth + 1)
-    found = {name: model_run, **others}
+        others = {
+            BM25: _bm25(collection, facts.index, vectors.language, settings.depth + 1),
+            **others,
+        }
+    found = {**own, **others}
     if not settings.keep_same_ids:
         found = {label: without_self_matches(run) for label, run in found.items()}
     found = {label: _cut(run, settings.depth) for label, run in found.items()}
-    found |= _fuse(name, found, settings)
+    found |= _fuse(list(own), found, settings)
     notes = (
         *collection.notes,
         *facts.notes,
@@ -159,7 +172,8 @@ def evaluate(
         *(note for label, run in others.items() for note in _gaps(label, run, collection)),
     )
     systems = _measure(found, collection, settings)
-    return Outcome(collection, systems, settings.baseline, facts.active_dims, facts.dims, notes)
+    about = (settings.baseline, facts.active_dims, facts.dims, notes, facts.index)
+    return Outcome(collection, systems, *about)
 
 
 def check_experiment(
@@ -178,13 +192,7 @@ def check_experiment(
             f"{collection.label} has {len(collection.queries)} queries and judgements of "
             f"{len(collection.qrels)}; expected the same, and at least one."
         )
-    systems = [name, *runs]
-    if settings.baseline == BM25 and BM25 not in runs:
-        systems.append(BM25)
-    if settings.fusion is not None:
-        if len(systems) < 2:
-            raise InputError("there is nothing to fuse with. Give a baseline, or a run.")
-        systems += [_fused(name, other) for other in systems[1:]]
+    systems = _all_names(name, runs, settings)
     for system in systems:
         # Each system's run may be written to a file of its name.
         if not system.isprintable() or Path(system).name != system or system in ("", ".", ".."):
@@ -199,27 +207,46 @@ def check_experiment(
         _check_run(label, run, collection)
 
 
+def _all_names(name: str, runs: Mapping[str, Run], settings: Settings) -> list[str]:
+    """Return what the systems are called, those too that there may turn out not to be."""
+    others = [*runs, *([BM25] if settings.baseline == BM25 and BM25 not in runs else [])]
+    own = [name] if settings.words is None else [name, _alone(name)]
+    if settings.fusion is None:
+        return [*own, *others]
+    if not others:
+        raise InputError("there is nothing to fuse with. Give a baseline, or a run.")
+    return [*own, *others, *(_fused(fused, other) for fused in own for other in others)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Facts:
     active_dims: dict[str, float]
     dims: NDArray[np.int64]
     notes: list[str]
+    index: Index
 
 
-def _search(vectors: VectorCache, collection: Collection, depth: int) -> tuple[Run, _Facts]:
+def _search(
+    vectors: VectorCache, collection: Collection, depth: int, name: str, words: Words | None
+) -> tuple[dict[str, Run], _Facts]:
     encoded = vectors.encode_documents(collection.documents, collection.label)
     asked = vectors.encode_queries(list(collection.queries.values()))
-    # Hits are wanted by id alone, so documents go into the index without their texts.
-    index = Index.build(encoded, [Document(document.id, "") for document in collection.documents])
-    hits = index.search_many(asked, depth)
-    run = {
-        query: {hit.id: hit.score for hit in found}
-        for query, found in zip(collection.queries, hits, strict=True)
-    }
+    index = Index.build(encoded, collection.documents, words=words)
+    runs: dict[str, Run] = {name: index_run(index, collection.queries, asked, depth)}
+    if words is not None:
+        runs[_alone(name)] = index_run(index, collection.queries, asked, depth, 0)
     cut = len(encoded.truncated)
     notes = [f"documents longer than the model reads, and cut: {cut}"] if cut else []
     dims = {"query": _mean(asked.active_dims), "document": _mean(encoded.active_dims)}
-    return run, _Facts(dims, encoded.active_dims, notes)
+    return runs, _Facts(dims, encoded.active_dims, notes, index)
+
+
+def _bm25(collection: Collection, index: Index, language: str | None, depth: int) -> Run:
+    """Search with BM25; in the model's own index, where that has words."""
+    queries = collection.queries
+    if index.words is None:
+        return bm25_run(collection.documents, queries, depth, as_words("auto", language))
+    return index_run(index, queries, queries.values(), depth, "only")
 
 
 def _measure(
@@ -241,16 +268,21 @@ def _measure(
     }
 
 
-def _fuse(name: str, found: Mapping[str, Run], settings: Settings) -> dict[str, Run]:
+def _fuse(own: Sequence[str], found: Mapping[str, Run], settings: Settings) -> dict[str, Run]:
+    """Fuse the model, alone if there is such a run, with each run of others."""
     if settings.fusion is None:
         return {}
     fuse = reciprocal_rank_fusion if settings.fusion == "rrf" else weighted_fusion
     weights = [settings.share, 1 - settings.share]
     return {
-        _fused(name, other): _cut(fuse([found[name], run], weights=weights), settings.depth)
+        _fused(own[-1], other): _cut(fuse([found[own[-1]], run], weights=weights), settings.depth)
         for other, run in found.items()
-        if other != name
+        if other not in own
     }
+
+
+def _alone(name: str) -> str:
+    return f"{name} alone"
 
 
 def _fused(name: str, other: str) -> str:

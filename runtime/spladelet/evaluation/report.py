@@ -12,6 +12,7 @@ from spladelet.encoder.encoder import Encoder
 from spladelet.evaluation import plots, tables
 from spladelet.evaluation.examples import Example, wins_and_losses
 from spladelet.evaluation.experiment import Outcome
+from spladelet.explain import TermScore, WordScore
 from spladelet.files import replacing
 from spladelet.printable import clean, field, snippet
 
@@ -126,12 +127,18 @@ def _example(example: Example) -> Mapping[str, Any]:
         "our_rank": example.our_rank,
         "their_rank": example.their_rank,
         "words": [
-            {"term": w.term, "score": w.score, "shared": w.in_query and w.in_document}
-            for w in example.words[:_WORDS]
+            {"term": w.called, "score": w.score, "kind": _kind(w)} for w in example.words[:_WORDS]
         ],
         "our_first": _document(example.our_first),
         "their_first": _document(example.their_first),
     }
+
+
+def _kind(part: TermScore | WordScore) -> str:
+    """Return the class by which the page draws what a term or word adds."""
+    if isinstance(part, WordScore):
+        return "word"
+    return "" if part.in_query and part.in_document else "added"
 
 
 def _document(document: Any) -> Mapping[str, str] | None:  # noqa: ANN401

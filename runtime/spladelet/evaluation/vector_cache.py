@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -60,6 +60,11 @@ class VectorCache:
         # As plain numbers, whatever was given: files are named after the limits as JSON has them.
         self._limits = asdict(Pruning(max_active_dims, min_weight))
 
+    @property
+    def language(self) -> str | None:
+        """What the model reads, as it says; None if it does not say."""
+        return self._encoder.language
+
     def encode_documents(
         self, documents: Sequence[Document], label: str, *, progress: bool | None = None
     ) -> SparseVectors:
@@ -72,8 +77,9 @@ class VectorCache:
         return self._stack(chunks)
 
     def encode_queries(self, queries: Sequence[str]) -> SparseVectors:
-        """Encode queries, one row each."""
-        return self._stack([self._chunk("query", texts) for texts in batched(queries, _CHUNK)])
+        """Encode queries, one row each, with their texts."""
+        asked = self._stack([self._chunk("query", texts) for texts in batched(queries, _CHUNK)])
+        return replace(asked, texts=tuple(queries))
 
     def _chunk(self, side: str, texts: list[str]) -> SparseVectors:
         file = self._file(side, texts)
@@ -100,7 +106,8 @@ class VectorCache:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
 
     def _stack(self, chunks: list[SparseVectors]) -> SparseVectors:
-        return SparseVectors.stack(chunks, self._encoder.vocab_size, self._encoder.fingerprint)
+        made = SparseVectors.stack(chunks, self._encoder.vocab_size, self._encoder.fingerprint)
+        return replace(made, language=self._encoder.language)
 
 
 def default_folder() -> Path:

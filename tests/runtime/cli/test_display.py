@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from runtime.test_printable import ANY, obeyed
 
 from spladelet.cli import display
-from spladelet.explain import Explanation, TermScore
+from spladelet.explain import Explanation, TermScore, WordScore, of_words_alone
 
 
 @dataclass
@@ -31,15 +31,19 @@ def test_hits_are_one_line_each_whatever_they_say(hits):
 @given(ANY, ANY)
 def test_terms_and_values_are_one_line_each_whatever_they_are(one, two):
     term = TermScore(one, (1,), 1.0, 1.0, 1.0, True, False)
+    of_terms = Explanation(1.0, (term,), (term,), 0.0)
+    of_words = of_words_alone([WordScore(one, two, 1, 1, 1.0, 1.0)])
     drawn = [
-        display.explanation(Explanation(1.0, (term,), (term,), 0.0), 10),
+        display.explanation(of_terms, 10),
+        display.explanation(of_words, 10),
         display.bars({one: 2.0, f"{two}.": 1.0}, {}, 10),
-        f"\n{display.matched([term], 4)}",
+        f"\n{display.matched(of_terms, 4)}",
+        f"\n{display.matched(of_words, 4)}",
         display.table([("name", one), ("other", two)]),
     ]
 
-    assert [obeyed(text, "\n") for text in drawn] == [[]] * 4
-    assert [len(text.split("\n")) for text in drawn] == [2] * 4
+    assert [obeyed(text, "\n") for text in drawn] == [[]] * 6
+    assert [len(text.split("\n")) for text in drawn] == [2] * 6
 
 
 def test_an_endless_id_is_cut_and_moves_no_other_row():

@@ -62,6 +62,8 @@ def test_push_to_milvus(capsys, monkeypatch, tmp_path, index_folder, milvus_path
         "sent": 3,
         "failed": {},
         "without_terms": 0,
+        "words": 12,
+        "words_sharing": 0,
         "others": 0,
     }
     status, out, _ = run(capsys, "search", "--engine", "milvus", "texts", "kitten")

@@ -16,8 +16,9 @@ def test_index_saves_what_search_then_finds(run, file, tmp_path):
     told = run("index", file, "-o", folder)
     hits = json.loads(run("search", "--json", folder, "Why do kittens purr?"))
 
-    assert re.fullmatch(rf"{folder}: 3 documents, \d+ postings, in \d+\.\d s\n", told)
-    assert set(hits[0]) == {"id", "score", "margin", "title", "text", "metadata"}
+    counts = r"3 documents, \d+ postings of terms, \d+ of words, in \d+\.\d s\n"
+    assert re.fullmatch(f"{folder}: {counts}", told)
+    assert set(hits[0]) == {"id", "score", "margin", "lexical", "title", "text", "metadata"}
     assert hits[0]["margin"] == 0
     assert (hits[0]["id"], hits[0]["title"]) == ("cats", "Cats")
 
@@ -108,9 +109,10 @@ def test_what_is_added_is_encoded_as_the_index_was(run, long_texts, tmp_path):
     def found(name):
         return [
             (hit["id"], hit["score"])
-            for hit in json.loads(run("search", tmp_path / name, "cat house snow", "--json"))
+            for hit in json.loads(run("search", tmp_path / name, "cat house snow", *search))
         ]
 
+    search = ("--lexical", "0", "--json")  # a word is rarer among more documents
     assert found("grown") == found("whole")
     assert json.loads(run("info", "--json", tmp_path / "grown"))["encoding"] == {
         "long_texts": "merge",

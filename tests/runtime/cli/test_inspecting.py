@@ -3,7 +3,7 @@
 import json
 import re
 
-from spladelet.index.format import FILES
+from spladelet.index.format import FILES, WORD_FILES
 
 
 def test_info_describes_the_default_model(encoder, run):
@@ -31,7 +31,7 @@ def test_verify_counts_the_files_it_checked(encoder, run, saved, bundle_folder):
     assert run("verify") == f"{bundle_folder}: {files} files, all as they should be\n"
     assert json.loads(run("verify", "--json", saved)) == {
         "path": str(saved),
-        "files": len(FILES),
+        "files": len(FILES) + len(WORD_FILES),
         "intact": True,
     }
 

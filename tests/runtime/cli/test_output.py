@@ -119,8 +119,8 @@ def test_tables_and_reports_have_the_rows_that_are_theirs(tmp_path, monkeypatch)
 
     assert status == 0
     rows = [line for line in out.splitlines() if line.startswith("|")]
-    assert len(rows) == 5
-    assert rows[-1].startswith(r"| a\|<b>$x^{$ |")
+    assert len(rows) == 6
+    assert rows[-1].startswith(r"| a\|<b>$x^{$ ")
     assert {row.replace(r"\|", "").count("|") for row in rows} == {8}
     page = report.read_text(encoding="utf-8")
     assert obeyed(page, "\n\t") == []

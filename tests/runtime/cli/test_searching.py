@@ -115,7 +115,7 @@ def test_explain_prints_json(encoder, run):
 
 
 def test_explain_looks_a_document_up_by_its_id(run, saved):
-    by_id = run("explain", "kittens purr", "cats", "--index", saved)
+    by_id = run("explain", "kittens purr", "cats", "--index", saved, "--lexical", "0")
 
     assert by_id == run("explain", "kittens purr", "Cats They purr when they are content.")
 

@@ -16,6 +16,9 @@ from spladelet.evaluation import (
     read_collections,
     wins_and_losses,
 )
+from spladelet.lexical.analyzer import Analyzer
+
+ALONE = "spladelet alone"
 
 pytest.importorskip("ir_measures", reason="needs the extra `evaluate`")
 
@@ -46,22 +49,16 @@ def test_ndcg_is_that_of_dense_products_and_a_formula(encoder, demo, outcome):
             reverse=True,
         )[:10]
         gain = next((1 / math.log2(i + 2) for i, (_, d) in enumerate(order) if d == answer), 0.0)
-        assert outcome.model.values["nDCG@10"][query] == pytest.approx(gain, abs=1e-6)
+        assert outcome.systems[ALONE].values["nDCG@10"][query] == pytest.approx(gain, abs=1e-6)
         total += gain
-    assert outcome.model.figures()["nDCG@10"] == pytest.approx(total / len(demo.qrels), abs=1e-4)
+    assert outcome.systems[ALONE].figures()["nDCG@10"] == pytest.approx(
+        total / len(demo.qrels), abs=1e-4
+    )
 
 
 def test_bm25_is_lucenes_formula(demo, outcome):
-    """k1 0.9, b 0.4 over stems, without bm25s."""
-    import Stemmer
-    from bm25s.stopwords import STOPWORDS_EN
-
-    stemmer = Stemmer.Stemmer("porter")
-
-    def words(text):
-        kept = [w for w in _words(text.lower()) if w not in STOPWORDS_EN]
-        return stemmer.stemWords(kept)
-
+    """k1 1.2, b 0.75 over words, summed one by one."""
+    words = Analyzer("english").words
     bags = [words(d.content) for d in demo.documents]
     mean = np.mean([len(bag) for bag in bags])
     for query, text in demo.queries.items():
@@ -72,7 +69,7 @@ def test_bm25_is_lucenes_formula(demo, outcome):
             for word in words(text):
                 frequency = bag.count(word)
                 idf = math.log(1 + (len(bags) - holders[word] + 0.5) / (holders[word] + 0.5))
-                norm = 0.9 * (1 - 0.4 + 0.4 * len(bag) / mean)
+                norm = 1.2 * (1 - 0.75 + 0.75 * len(bag) / mean)
                 score += idf * frequency / (frequency + norm)
             if score > 0:
                 expected[document.id] = score
@@ -80,24 +77,28 @@ def test_bm25_is_lucenes_formula(demo, outcome):
         assert found == pytest.approx(expected, rel=1e-4)
 
 
-def _words(text):
-    import re
-
-    return re.findall(r"\b\w\w+\b", text)
+def test_the_model_is_searched_with_its_words(outcome):
+    alone, words = outcome.systems[ALONE].run, outcome.systems["bm25"].run
+    for query, found in outcome.model.run.items():
+        for document, score in found.items():
+            parts = alone[query].get(document, 0.0) + 0.8 * words[query].get(document, 0.0)
+            assert score == pytest.approx(parts, rel=1e-5)
+        assert set(found) == set(alone[query]) | set(words[query])
 
 
 def test_the_model_comes_first_then_the_baseline_then_their_fusion(outcome):
-    assert list(outcome.systems) == ["spladelet", "bm25", "spladelet + bm25"]
+    assert list(outcome.systems) == ["spladelet", ALONE, "bm25", f"{ALONE} + bm25"]
     assert outcome.systems["bm25"].comparison is None
     comparison = outcome.model.comparison
     assert comparison.wins + comparison.losses + comparison.ties == 40
     figures = [system.figures()["nDCG@10"] for system in outcome.systems.values()]
-    assert comparison.difference == pytest.approx(figures[0] - figures[1])
+    assert comparison.difference == pytest.approx(figures[0] - figures[2])
 
 
 def test_a_fusion_that_gives_the_other_nothing_is_the_model(vectors, demo):
     found = evaluate(vectors, demo, Settings(fusion="weighted", share=1.0))
-    assert found.systems["spladelet + bm25"].values["RR@10"] == found.model.values["RR@10"]
+    alone, fused = found.systems[ALONE], found.systems[f"{ALONE} + bm25"]
+    assert fused.values["RR@10"] == alone.values["RR@10"]
 
 
 def test_wins_are_wins_and_losses_are_losses(encoder, outcome):
@@ -115,7 +116,7 @@ def test_wins_are_wins_and_losses_are_losses(encoder, outcome):
 
 def test_without_a_baseline_nothing_is_compared(encoder, vectors, demo):
     found = evaluate(vectors, demo, Settings(baseline=None))
-    assert list(found.systems) == ["spladelet"]
+    assert list(found.systems) == ["spladelet", ALONE]
     assert found.model.comparison is None
     assert wins_and_losses(encoder, found) == ([], [])
 
@@ -140,7 +141,7 @@ def test_documents_with_the_querys_id_are_left_out_unless_kept(vectors, collecti
 def test_another_run_can_be_the_baseline(vectors, demo, outcome):
     other = {query: dict(found) for query, found in outcome.model.run.items()}
     found = evaluate(vectors, demo, Settings(baseline="dense"), runs={"dense": other})
-    assert list(found.systems) == ["spladelet", "dense"]
+    assert list(found.systems) == ["spladelet", ALONE, "dense"]
     assert found.model.comparison.ties == 40
 
 

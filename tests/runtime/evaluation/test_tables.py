@@ -122,7 +122,7 @@ def test_texts_cannot_break_out_of_a_report(outcome, encoder, tmp_path):
     systems = dict(outcome.systems)
     systems["spladelet"] = replace(outcome.model, values={"nDCG@10": ours})
     systems["bm25"] = replace(systems["bm25"], values={"nDCG@10": theirs})
-    del systems["spladelet + bm25"]
+    del systems["spladelet alone + bm25"]
     path = tmp_path / "report.html"
     write_report(path, [replace(outcome, collection=changed, systems=systems)], encoder)
     page = path.read_text(encoding="utf-8")
