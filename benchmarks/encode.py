@@ -65,12 +65,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Prepare checkpoint, bundle and texts, then run the systems in turn."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoint = options.checkpoint or _random_checkpoint(folder / "random")
+        checkpoint = options.checkpoint or random_checkpoint(folder / "random")
         print("every system's form of the checkpoint …", file=sys.stderr)
         bundle = [] if options.int8 is None else ["--int8", str(options.int8)]
         given = ["--folder", name, "--checkpoint", str(checkpoint), *bundle]
         run_worker(["--worker", PREPARE, *given])  # its memory is free again when the others run
-        (folder / "texts.json").write_text(json.dumps(_texts(options.documents)))
+        (folder / "texts.json").write_text(json.dumps(texts(options.documents)))
         runs: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
         for number in range(options.rounds):
             for system in SYSTEMS:
@@ -116,7 +116,7 @@ def table(result: dict[str, Any]) -> str:
         [
             system,
             *(
-                _three_digits(median(rounds, figure))
+                three_digits(median(rounds, figure))
                 + (f" ({ratios[system][figure]:.2f})" if system in ratios else "")
                 for figure in figures
             ),
@@ -126,7 +126,8 @@ def table(result: dict[str, Any]) -> str:
     return markdown_table(["", *figures], rows)
 
 
-def _three_digits(value: float) -> str:
+def three_digits(value: float) -> str:
+    """Write a figure with three digits, but all of those before the point."""
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
@@ -210,22 +211,44 @@ SYSTEMS: dict[str, Callable[[Path], tuple[Encode, Encode]]] = {
 def prepare(checkpoint: Path, bundle: Path | None, folder: Path) -> None:
     """Give every system the same checkpoint in its own form."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
-    from optimum.exporters.onnx import main_export
 
+    link(checkpoint, folder)
+    export_bundles(checkpoint, bundle, folder)
+    logits = folder / "logits"
+    export_logits(checkpoint, logits)
+    # What sentence-transformers' own export does for this processor: dynamic, per channel.
+    quantize_dynamic(
+        logits / "model.onnx",
+        logits / "model_int8.onnx",
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+    )
+    _report("static int8 by OpenVINO's NNCF")
+    _quantize_openvino(checkpoint, folder / "openvino")
+
+
+def link(checkpoint: Path, folder: Path) -> None:
+    """Have the checkpoint itself in the folder of all forms."""
+    (folder / "checkpoint").symlink_to(checkpoint.resolve(), target_is_directory=True)
+
+
+def export_bundles(checkpoint: Path, bundle: Path | None, folder: Path) -> None:
+    """Make our bundles, float32 and int8, if the latter is not there already."""
     from spladelet_export import Int8, export_checkpoint
 
-    def report(step: str) -> None:
-        print(f"{step} …", file=sys.stderr)
-
-    (folder / "checkpoint").symlink_to(checkpoint.resolve(), target_is_directory=True)
-    export_checkpoint(checkpoint, folder / "float32", report=report)
+    export_checkpoint(checkpoint, folder / "float32", report=_report)
     if bundle is not None:
         (folder / "int8").symlink_to(bundle.resolve(), target_is_directory=True)
     else:
         # Speed is measured here; what int8 finds is measured when a real model is exported.
-        export_checkpoint(checkpoint, folder / "int8", int8=Int8(force=True), report=report)
-    report("the plain logits graph, for the others")
-    logits = folder / "logits"
+        export_checkpoint(checkpoint, folder / "int8", int8=Int8(force=True), report=_report)
+
+
+def export_logits(checkpoint: Path, logits: Path) -> None:
+    """Make the plain logits graph, for the others."""
+    from optimum.exporters.onnx import main_export
+
+    _report("the plain logits graph, for the others")
     main_export(
         str(checkpoint),
         output=logits,
@@ -236,15 +259,10 @@ def prepare(checkpoint: Path, bundle: Path | None, folder: Path) -> None:
     settings = json.loads((logits / "tokenizer_config.json").read_text())
     settings.pop("max_length", None)  # fastembed would cut there instead of at model_max_length
     (logits / "tokenizer_config.json").write_text(json.dumps(settings))
-    # What sentence-transformers' own export does for this processor: dynamic, per channel.
-    quantize_dynamic(
-        logits / "model.onnx",
-        logits / "model_int8.onnx",
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-    )
-    report("static int8 by OpenVINO's NNCF")
-    _quantize_openvino(checkpoint, folder / "openvino")
+
+
+def _report(step: str) -> None:
+    print(f"{step} …", file=sys.stderr)
 
 
 def _quantize_openvino(checkpoint: Path, folder: Path) -> None:
@@ -267,7 +285,7 @@ def _quantize_openvino(checkpoint: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _random_checkpoint(folder: Path) -> Path:
+def random_checkpoint(folder: Path) -> Path:
     """Make a checkpoint of the default model's shape: speed does not depend on the weights.
 
     But vectors must be sparse to be exported, so the bias puts most terms below zero.
@@ -293,7 +311,7 @@ def _random_checkpoint(folder: Path) -> Path:
     return folder
 
 
-def _texts(documents: int) -> dict[str, list[str]]:
+def texts(documents: int) -> dict[str, list[str]]:
     """Make texts of fixed length, and a mix, from the sentences of the demo corpus."""
     from spladelet.bundle.find import find_bundle
     from spladelet.documents import read_documents
