@@ -6,6 +6,7 @@ python benchmarks/report.py --check    fail if a table is not what the results s
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,9 @@ import encode
 import index
 import int8
 import quality
+import serve
 import stores
+import words
 from common import RESULTS, markdown_table
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +34,7 @@ _SHORT = {
 def main() -> None:
     """Write the tables, or check them."""
     stale = []
-    for name in ("README.md", "benchmarks/README.md", "docs/index.md"):
+    for name in ("README.md", "benchmarks/README.md", "docs/index.md", "docs/server.md"):
         path = ROOT / name
         text = path.read_text()
         fresh = fill(text)
@@ -67,13 +70,13 @@ def encode_short() -> str:
 
 
 def quality_short() -> str:
-    """The default model between BM25 and the dense model it learned from."""
+    """The default model, alone and with words, beside BM25 and the dense model it learned from."""
     result = _result("quality")
     shown = {
         "BM25": quality.BM25,
         quality.DENSE: quality.DENSE,
-        "spladelet's default": quality.MODEL,
-        "it and BM25": f"{quality.MODEL} + {quality.BM25}",
+        "the default model alone": quality.ALONE,
+        "with words": quality.MODEL,
     }
     rows = [
         [name, *(f"{found['systems'][key][quality.NDCG]:.3f}" for key in shown.values())]
@@ -100,6 +103,23 @@ def index_short() -> str:
     header = ["ms a query, median", "times ours", "build, s", "disk, MB", "open, ms"]
     title = f"top 10 of {found['documents']:,} documents"
     return f"{markdown_table([title, *header], rows)}\n\n{_machine(result)}"
+
+
+def serve_short() -> str:
+    """Ours and the plain servers with as many clients as there were."""
+    result = _result("serve")
+    most = str(serve.CLIENTS[-1])
+    header = [f"{most} clients", "texts/s", "p50, ms", "p99, ms"]
+    rows = [
+        [f"{system}, {kind}"]
+        + [
+            f"{statistics.median(one[system][kind][most][name] for one in result['rounds']):.0f}"
+            for name in header[1:]
+        ]
+        for kind in serve.KINDS
+        for system in (serve.OURS, *serve.PLAIN)
+    ]
+    return f"{markdown_table(header, rows)}\n\n{_machine(result)}"
 
 
 def full(name: str, draw: Callable[[dict[str, Any]], str]) -> str:
@@ -131,6 +151,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "encode-full": lambda: full("encode", encode.table),
     "index": index_short,
     "index-full": lambda: full("index", index.table),
+    "words": lambda: full("words", words.table),
+    "serve-short": serve_short,
+    "serve": lambda: full("serve", serve.table),
     "containers": lambda: full("containers", containers.table),
 }
 

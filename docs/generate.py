@@ -29,7 +29,8 @@ _WIDTH = 96
 _BLOCK = re.compile(r"(<!-- generated: (\w+) ([\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _LISTS = ("Args:", "Attributes:", "Raises:", "Warns:")
 
-Definition = ast.ClassDef | ast.FunctionDef | ast.Assign | ast.AnnAssign | ast.Module
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Definition = ast.ClassDef | Function | ast.Assign | ast.AnnAssign | ast.Module
 
 
 def main() -> None:
@@ -239,7 +240,7 @@ def anchors(headings: Iterable[str]) -> list[str]:
 def _name(name: str, node: Definition) -> str:
     if isinstance(node, ast.Module):
         return f"### {name}\n\n```text\n{_raw(node)}\n```"
-    if isinstance(node, ast.FunctionDef):
+    if isinstance(node, Function):
         return f"### {name}\n\n{_function(node, name)}"
     if isinstance(node, ast.ClassDef):
         return "\n\n".join([f"### {name}", *_class(node)])
@@ -253,14 +254,14 @@ def _class(node: ast.ClassDef) -> Iterator[str]:
     raw = _raw(node)
     if "\nArgs:" in raw:
         init = member_of(node, "__init__")
-        assert isinstance(init, ast.FunctionDef)
+        assert isinstance(init, Function)
         yield _code(_signature(f"class {node.name}", _parameters(init.args), None))
     elif any(ast.unparse(decorator).startswith("dataclass") for decorator in node.decorator_list):
         fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
         shown = [_unparse(n) for n in fields if not ast.unparse(n.target).startswith("_")]
         yield _code(_signature(f"class {node.name}", [_plain_field(f) for f in shown], None))
     yield _markdown(raw)
-    methods = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name[0] != "_"]
+    methods = [n for n in node.body if isinstance(n, Function) and n.name[0] != "_"]
     if properties := [_property(n) for n in methods if _is_property(n)]:
         yield "Properties:\n\n" + "\n".join(properties)
     for method in methods:
@@ -269,11 +270,11 @@ def _class(node: ast.ClassDef) -> Iterator[str]:
             yield _function(method, f"{node.name}.{method.name}")
 
 
-def _is_property(node: ast.FunctionDef) -> bool:
+def _is_property(node: Function) -> bool:
     return any(ast.unparse(decorator) in ("property", "lazy") for decorator in node.decorator_list)
 
 
-def _property(node: ast.FunctionDef) -> str:
+def _property(node: Function) -> str:
     text = " ".join(_raw(node).partition("\n\nRaises:")[0].split())
     return f"- `{node.name}: {_annotation(node.returns)}`: {text}"
 
@@ -283,7 +284,7 @@ def _plain_field(text: str) -> str:
     return re.sub(r" = field\(.*\)$", "", text)
 
 
-def _function(node: ast.FunctionDef, name: str) -> str:
+def _function(node: Function, name: str) -> str:
     shown = _signature(name, _parameters(node.args), _annotation(node.returns))
     return f"{_code(shown)}\n\n{_markdown(_raw(node))}"
 
@@ -326,7 +327,7 @@ def _code(text: str) -> str:
 
 
 def _raw(node: Definition) -> str:
-    assert isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+    assert isinstance(node, ast.Module | ast.ClassDef | Function)
     return cleandoc(ast.get_docstring(node) or "")
 
 

@@ -15,10 +15,11 @@ from spladelet.cli.indexing import INDEXING
 from spladelet.cli.inspecting import INSPECTING
 from spladelet.cli.options import Command, add_model, add_progress
 from spladelet.cli.searching import FIRST_STEPS, SEARCHING
+from spladelet.cli.serving import SERVING
 from spladelet.index.format import KINDS
 from spladelet.progress import showing
 
-_COMMANDS = (*FIRST_STEPS, *INDEXING, *SEARCHING, *EVALUATING, *HANDING_OVER, *INSPECTING)
+_COMMANDS = (*FIRST_STEPS, *INDEXING, *SEARCHING, *EVALUATING, *HANDING_OVER, *SERVING, *INSPECTING)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,203 @@
+"""The bodies of requests and answers, as JSON Schema: what is checked, and what is documented."""
+
+from typing import Any
+
+from spladelet.server.limits import Limits
+from spladelet.server.refusals import KINDS
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
+_TERM_ID: Schema = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+_WEIGHT: Schema = {"type": "number", "minimum": 0, "maximum": 3.4e38}  # what float32 holds
+_WEIGHTS_BY_TERM: Schema = {"type": "object", "additionalProperties": _WEIGHT}
+_LEXICAL: Schema = {
+    "description": "What BM25 counts beside the model: a number, or only for words alone",
+    "anyOf": [{"type": "number", "minimum": 0, "maximum": 1e6}, {"enum": ["only", None]}],
+}
+_VECTOR: Schema = {
+    "type": "object",
+    "description": "Term ids and their weights",
+    "required": ["ids", "weights"],
+    "properties": {
+        "ids": {"type": "array", "items": _TERM_ID, "maxItems": 200_000},
+        "weights": {"type": "array", "items": _WEIGHT, "maxItems": 200_000},
+    },
+    "additionalProperties": False,
+}
+ERROR: Schema = {
+    "type": "object",
+    "required": ["error", "error_type"],
+    "properties": {"error": TEXT, "error_type": {"type": "string", "enum": list(KINDS)}},
+}
+
+
+def body(required: list[str], **properties: Schema) -> Schema:
+    """Return the schema of an object that has no other fields."""
+    return {
+        "type": "object",
+        "required": required,
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _texts(limits: Limits) -> Schema:
+    """Return the schema of one text or several."""
+    return {"type": ["string", "array"], "items": TEXT, "maxItems": limits.texts}
+
+
+def embed_sparse(limits: Limits) -> Schema:
+    """Return text-embeddings-inference's, whose clients may send fields of later versions."""
+    return body(
+        ["inputs"],
+        inputs=_texts(limits),
+        truncate={"type": ["boolean", "null"], "default": None},
+        truncation_direction={"enum": ["left", "right", "Left", "Right"], "default": "right"},
+        prompt_name={"enum": ["query", "document", None], "default": None},
+    ) | {"additionalProperties": True}
+
+
+SPARSE_VALUES: Schema = {
+    "type": "array",
+    "items": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["index", "value"],
+            "properties": {"index": _TERM_ID, "value": _WEIGHT},
+        },
+    },
+}
+
+
+def encode(limits: Limits) -> Schema:
+    """Return the schema of texts to encode."""
+    return body(
+        ["texts"],
+        texts=_texts(limits),
+        max_active_dims={"type": ["integer", "null"], "minimum": 1, "maximum": 2**31 - 1},
+        min_weight={"type": "number", "minimum": 0, "maximum": 1e9},
+    )
+
+
+def encoded(vector: Schema) -> Schema:
+    """Return the schema of encoded texts."""
+    return body(
+        ["model", "vectors", "truncated"],
+        model={"type": "string", "description": "The model's fingerprint"},
+        vectors={"type": "array", "items": vector},
+        truncated={
+            "type": "array",
+            "items": {"type": "integer"},
+            "description": "The numbers of texts that were longer than the model reads, and cut",
+        },
+    )
+
+
+ENCODED = encoded(_VECTOR)
+ENCODED_TERMS = encoded(_WEIGHTS_BY_TERM)
+
+
+def engine_input(limits: Limits) -> Schema:
+    """Return the schema of what search engines send, which may add settings of theirs."""
+    return body(["input"], input=_texts(limits)) | {"additionalProperties": True}
+
+
+OPENSEARCH_ANSWER: Schema = {"type": "array", "items": _WEIGHTS_BY_TERM}
+ELASTICSEARCH_ANSWER: Schema = body(
+    ["result"],
+    result=body(
+        ["sparse_embeddings"],
+        sparse_embeddings={
+            "type": "array",
+            "items": body(
+                ["index", "embedding"],
+                index={"type": "integer"},
+                embedding={
+                    "type": "array",
+                    "items": body(["token", "weight"], token=TEXT, weight=_WEIGHT),
+                },
+            ),
+        },
+    ),
+)
+
+_HIT: Schema = body(
+    ["id", "score", "margin", "lexical", "title", "text", "metadata"],
+    id=TEXT,
+    score=NUMBER,
+    margin={"type": "number", "description": "How far off the score may be; 0 is exact"},
+    lexical={"type": "number", "description": "How much of the score comes from words"},
+    title=TEXT,
+    text=TEXT,
+    metadata={"type": "object"},
+)
+HITS: Schema = body(["hits"], hits={"type": "array", "items": _HIT})
+
+
+def search(limits: Limits) -> Schema:
+    """Return the schema of a search."""
+    ids = {"type": "array", "items": TEXT, "maxItems": limits.ids}
+    return body(
+        [],
+        query={"type": "string", "description": "The text; with a vector, only its words are used"},
+        vector=_VECTOR,
+        k={"type": "integer", "minimum": 1, "maximum": limits.hits, "default": 10},
+        lexical=_LEXICAL,
+        min_score={"type": "number", "minimum": 0},
+        where={
+            "description": "What a hit's metadata must be",
+            "anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}],
+        },
+        ids=ids,
+    ) | {
+        "description": "A query, a vector, or both",
+        "anyOf": [{"required": ["query"]}, {"required": ["vector"]}],
+    }
+
+
+EXPLAIN: Schema = body(["query", "id"], query=TEXT, id=TEXT, lexical=_LEXICAL)
+_TERM_SCORE: Schema = {"type": "object"}
+EXPLANATION: Schema = body(
+    ["score", "terms", "words", "added_share", "lexical", "lexical_share"],
+    score=NUMBER,
+    terms={"type": "array", "items": _TERM_SCORE},
+    words={"type": "array", "items": _TERM_SCORE},
+    added_share=NUMBER,
+    lexical={"type": "array", "items": _TERM_SCORE},
+    lexical_share=NUMBER,
+)
+
+_DOCUMENT: Schema = body(
+    ["id", "text"],
+    id={"type": "string", "minLength": 1, "maxLength": 2048},
+    text=TEXT,
+    title=TEXT,
+    metadata={"type": "object"},
+)
+DOCUMENT: Schema = body(
+    ["id", "text", "title", "metadata"], **_DOCUMENT["properties"] | {"id": TEXT}
+)
+DOCUMENTS: Schema = body(["documents"], documents={"type": "array", "items": DOCUMENT})
+
+
+def upsert(limits: Limits) -> Schema:
+    """Return the schema of documents to put into the index."""
+    several = {"type": "array", "items": _DOCUMENT, "maxItems": limits.documents}
+    return body(["documents"], documents=several)
+
+
+def ids_of(limits: Limits) -> Schema:
+    """Return the schema of documents' ids."""
+    return body(["ids"], ids={"type": "array", "items": TEXT, "maxItems": limits.ids})
+
+
+UPSERTED: Schema = body(
+    ["documents", "replaced"], documents={"type": "integer"}, replaced={"type": "integer"}
+)
+DELETED: Schema = body(
+    ["documents", "deleted"], documents={"type": "integer"}, deleted={"type": "integer"}
+)
+OBJECT: Schema = {"type": "object"}

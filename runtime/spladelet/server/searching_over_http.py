@@ -1,0 +1,182 @@
+"""The index over HTTP: search, explain, and documents."""
+
+from dataclasses import asdict
+from typing import Any
+
+from starlette.requests import Request
+
+from spladelet.documents import Document
+from spladelet.explain import of_words_alone
+from spladelet.metadata import plain_metadata
+from spladelet.server import schemas
+from spladelet.server.endpoints import Endpoint
+from spladelet.server.limits import Limits
+from spladelet.server.refusals import Refusal
+from spladelet.server.served import Served
+from spladelet.server.served_index import vector_of
+from spladelet.vector import SparseVector
+
+_READING = (404, 413, 422, 424, 429)
+_WRITING = (403, 413, 422, 424)
+
+
+def endpoints(limits: Limits) -> list[Endpoint]:
+    """Return the endpoints of an index."""
+    document = "/v1/documents/{id:whole}"
+    ids = schemas.ids_of(limits)
+    return [
+        Endpoint(
+            "POST", "/v1/search", "Search", _search, schemas.HITS, schemas.search(limits), _READING
+        ),
+        Endpoint(
+            "POST",
+            "/v1/explain",
+            "Take the score of a document for a query apart",
+            _explain,
+            schemas.EXPLANATION,
+            schemas.EXPLAIN,
+            _READING,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/documents/get",
+            "Return documents by their ids; what is not there is left out",
+            _get,
+            schemas.DOCUMENTS,
+            ids,
+            (404, 413, 422),
+        ),
+        Endpoint(
+            "POST",
+            "/v1/documents",
+            "Put documents into the index, each in place of the one with its id: all or none",
+            _upsert,
+            schemas.UPSERTED,
+            schemas.upsert(limits),
+            _WRITING,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/documents/delete",
+            "Delete documents by their ids: all or none",
+            _delete,
+            schemas.DELETED,
+            ids,
+            _WRITING,
+        ),
+        Endpoint("GET", document, "Return a document", _get_one, schemas.DOCUMENT, None, (404,)),
+        Endpoint(
+            "DELETE", document, "Delete a document", _delete_one, schemas.DELETED, None, _WRITING
+        ),
+        Endpoint("GET", "/v1/index", "Say what the index is", _facts, schemas.OBJECT, None, (404,)),
+    ]
+
+
+async def _search(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
+    index = served.index.snapshot()
+    query, vector = body.get("query"), body.get("vector")
+    lexical = body.get("lexical")
+    asked: SparseVector | str
+    if vector is not None:
+        asked = vector_of(index, vector["ids"], vector["weights"], query)
+    elif lexical == "only" or index.has_words_alone:
+        asked = query
+    else:
+        asked = await served.model.encode_query(query, request)
+    k = int(body["k"])  # 10.0 is a whole number, too
+
+    def search() -> list[dict[str, Any]]:
+        hits = index.search(
+            asked,
+            k,
+            lexical=lexical,
+            min_score=body.get("min_score", 0.0),
+            where=body.get("where"),
+            ids=body.get("ids"),
+        )
+        return [hit.to_dict() for hit in hits]
+
+    return {"hits": await served.in_thread(search)}
+
+
+async def _explain(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
+    index, query, lexical = served.index.snapshot(), body["query"], body.get("lexical")
+    number = await served.in_thread(index.find, body["id"])
+    if number is None:
+        raise _missing(body["id"])
+    if lexical == "only" or index.has_words_alone:
+        words = await served.in_thread(lambda: index.word_scores(query, number, lexical=lexical))
+        return asdict(of_words_alone(words))
+    vector = await served.model.encode_query(query, request)
+
+    def explain() -> dict[str, Any]:
+        return asdict(
+            served.model.encoder.explain(
+                query,
+                index.document(number),
+                query_vector=vector,
+                document_vector=index.vector(number),
+                lexical=index.word_scores(vector, number, lexical=lexical),
+            )
+        )
+
+    return await served.in_thread(explain)
+
+
+async def _get(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
+    del request
+    found = await served.in_thread(served.index.documents, body["ids"])
+    return {"documents": [_told(document) for document in found]}
+
+
+async def _get_one(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
+    del body
+    identity = request.path_params["id"]
+    found = await served.in_thread(served.index.documents, [identity])
+    if not found:
+        raise _missing(identity)
+    return _told(found[0])
+
+
+async def _upsert(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
+    del request
+    documents = [
+        Document(
+            given["id"],
+            given["text"],
+            given.get("title", ""),
+            plain_metadata(given.get("metadata", {}), given["id"]),
+        )
+        for given in body["documents"]
+    ]
+    replaced, count = await served.upsert(documents)
+    return {"documents": count, "replaced": replaced}
+
+
+async def _delete(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
+    del request
+    ids = body["ids"]
+    deleted, count = await served.delete(ids)
+    return {"documents": count, "deleted": deleted}
+
+
+async def _delete_one(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
+    return await _delete(request, {"ids": [request.path_params["id"]]}, served)
+
+
+async def _facts(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
+    del request, body
+    return await served.in_thread(served.index.snapshot().facts)
+
+
+def _told(document: Document) -> dict[str, Any]:
+    return {
+        "id": document.id,
+        "text": document.text,
+        "title": document.title,
+        "metadata": dict(document.metadata),
+    }
+
+
+def _missing(identity: str) -> Refusal:
+    return Refusal(404, "Validation", f"the index has no document with id {identity!r:.80}.")
