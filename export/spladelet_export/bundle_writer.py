@@ -39,6 +39,7 @@ from spladelet_export.checks.gate import Gate, Limits
 from spladelet_export.checks.reference import Reference
 from spladelet_export.checks.token_check import check_tokens
 from spladelet_export.errors import CheckpointError, ExportError, FidelityError
+from spladelet_export.explain_graphs import add_explaining
 from spladelet_export.graph.compaction import compact
 from spladelet_export.graph.logits_graph import opset
 from spladelet_export.graph.operator_fusion import fuse_operators
@@ -134,6 +135,7 @@ class BundleWriter:
             reference = folder.with_name("float32")
             exact = self._write_float32(logits, reference)
             description = self._write_int8(fused, reference, exact, int8, folder)
+        description = _describe(folder, add_explaining(folder, description))
         (folder / CARD).write_text(model_card(description), encoding="utf-8")
         return description
 

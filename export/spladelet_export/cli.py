@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    fuses = words[:1] == ["fuse"]
-    options = _fuse_parser().parse_args(words[1:]) if fuses else _parser(words).parse_args(words)
+    parser, run = _OTHERS.get(words[0] if words else "", (None, _export))
+    options = _parser(words).parse_args(words) if parser is None else parser().parse_args(words[1:])
     try:
-        if not fuses and options.list:
+        if parser is None and options.list:
             print(_recipes_as_json() if options.json else _recipes_as_text())
             return 0
         with door("the export failed"):
-            description = _fuse(options) if fuses else _export(options)
+            description = run(options)
         print(description.to_json() if options.json else _summary(description, options.output))
     except SpladeletError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -89,6 +89,13 @@ def _fuse(options: argparse.Namespace) -> Description:
     )
 
 
+def _explain(options: argparse.Namespace) -> Description:
+    require("onnx", extra="fuse")
+    from spladelet_export.explain_graphs import explain_bundle
+
+    return explain_bundle(options.output)
+
+
 def _report(step: str) -> None:
     print(f"{step} …", file=sys.stderr)
 
@@ -140,7 +147,7 @@ def _recipes_as_text() -> str:
 
 def _summary(description: Description, output: Path) -> str:
     figures, quantization = description.fidelity, description.quantization
-    size = sum(entry.size for entry in description.files.values()) / 1e6
+    size = sum(entry.size for entry in description.all_files.values()) / 1e6
     lines = [
         f"{output}: {description.name}, {size:.1f} MB, {description.vocab_size} terms, "
         f"{description.document.pooling} pooling, {description.document.activation}",
@@ -163,7 +170,8 @@ def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="spladelet-export",
         description="Export a SPLADE checkpoint to a bundle that runs without torch.",
-        epilog="spladelet-export fuse --help: the same for a logits graph, without torch.",
+        epilog="spladelet-export fuse --help: the same for a logits graph, without torch. "
+        "spladelet-export explain --help: let a bundle say where its weights come from.",
     )
     add = parser.add_argument
     listing = {"--list"} & set(arguments)
@@ -217,6 +225,16 @@ def _fuse_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _explain_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spladelet-export explain",
+        description="Let a bundle that was made before say where its weights come from.",
+    )
+    parser.add_argument("output", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument("--json", action="store_true", help="print the description as JSON")
+    return parser
+
+
 def _add_int8(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("int8", "a quarter of the size and more than twice the speed")
     add.add_argument("--int8", action="store_true", help="quantize; retrieval is the gate")
@@ -243,6 +261,9 @@ def _add_int8(parser: argparse.ArgumentParser) -> None:
         help="how much of float32's top ten int8 must find (default: 0.97)",
     )
     add.add_argument("--force", action="store_true", help="write it even if it misses the limits")
+
+
+_OTHERS = {"fuse": (_fuse_parser, _fuse), "explain": (_explain_parser, _explain)}
 
 
 if __name__ == "__main__":

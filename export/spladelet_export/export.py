@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from spladelet.bundle.description import DESCRIPTION, TOKENIZER, Description, Semantics
-from spladelet.encoder.encoder import LanguageWarning, TruncationWarning
+from spladelet.encoder.notices import LanguageWarning, TruncationWarning
 from spladelet_export.bundle_writer import BundleWriter, Int8, Report
 from spladelet_export.checkpoint.checkpoint import Checkpoint, is_folder, read_checkpoint
 from spladelet_export.checkpoint.recipes import find_recipe

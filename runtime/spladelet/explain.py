@@ -5,12 +5,33 @@ exactly. Each term stands in a text or was added to it by the model; pieces of o
 that word. What a word adds by BM25 depends on all documents: the index says it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from spladelet.vector import SparseVector, check_same_model
 
 Words = Sequence[tuple[str, Sequence[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where in a text a term's weight comes from.
+
+    Attributes:
+        word: The word, as it stands in the text; for a special token, what it is called.
+        start: Where it begins, in characters of the text.
+        end: Where it ends.
+        special: Whether it is a token that the model puts around a text, or one of its prompt: it
+            speaks for the text as a whole, and has no place in it.
+    """
+
+    word: str
+    start: int
+    end: int
+    special: bool = False
+
+
+Sources = Mapping[int, Source]  # by the numbers of terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +43,14 @@ class WeightedTerm:
         term_id: Its number.
         weight: Its weight.
         in_text: Whether it stands in the text; if not, the model added it.
+        source: Where its weight comes from; None if that was not asked.
     """
 
     term: str
     term_id: int
     weight: float
     in_text: bool
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +65,9 @@ class TermScore:
         score: What it adds: query weight times document weight, summed over pieces.
         in_query: Whether it stands in the query; if not, the model added it there.
         in_document: Whether it stands in the document; likewise.
+        query_source: Where its weight in the query comes from, for a merged word that of its piece
+            with the largest share; None if that was not asked.
+        document_source: The same in the document.
     """
 
     term: str
@@ -51,6 +77,8 @@ class TermScore:
     score: float
     in_query: bool
     in_document: bool
+    query_source: Source | None = None
+    document_source: Source | None = None
 
     @property
     def called(self) -> str:
@@ -110,6 +138,24 @@ class Explanation:
     def parts(self) -> list[TermScore | WordScore]:
         """Terms, pieces merged, and words together, the largest share first."""
         return sorted([*self.words, *self.lexical], key=lambda part: -part.score)
+
+    def with_sources(self, query: Sources, document: Sources) -> "Explanation":
+        """Return the same, with where the weights come from; see `Encoder.sources`.
+
+        Args:
+            query: The query's.
+            document: The document's.
+        """
+        share = {term.term_ids[0]: term.score for term in self.terms}
+
+        def sourced(terms: Sequence[TermScore]) -> tuple[TermScore, ...]:
+            return tuple(
+                replace(term, query_source=query.get(chief), document_source=document.get(chief))
+                for term in terms
+                for chief in [max(term.term_ids, key=lambda piece: share[piece])]
+            )
+
+        return replace(self, terms=sourced(self.terms), words=sourced(self.words))
 
 
 @dataclass(frozen=True, slots=True)

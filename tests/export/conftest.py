@@ -6,7 +6,7 @@ Everything is made on the spot, once a session: nothing is downloaded, and no bi
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -29,13 +29,15 @@ from tokenizers import (
     processors,
     trainers,
 )
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from spladelet import Encoder
-from spladelet.encoder.encoder import TruncationWarning
+from spladelet.encoder.notices import TruncationWarning
 from spladelet_export import Int8, Limits, export_checkpoint
 from spladelet_export.checks.fidelity_texts import built_in_texts
 
 MakeFolder = Callable[..., Path]
+Logits = tuple[NDArray[np.float32], list[int]]
 
 # Models this small gain nothing from threads, and on a busy machine torch's wait for each other.
 torch.set_num_threads(1)
@@ -392,3 +394,45 @@ def _edit(path: Path, content: object) -> None:
             content = json.loads(path.read_text(encoding="utf-8")) | content
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def torch_logits(checkpoint: MakeFolder) -> Callable[[str, Sequence[str]], Iterator[Logits]]:
+    """Return `logits(kind, texts)`: of each text float32[length, vocab_size], and its tokens."""
+
+    def logits(kind: str, texts: Sequence[str]) -> Iterator[Logits]:
+        folder = checkpoint(kind)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForMaskedLM.from_pretrained(folder).eval()
+        for text in texts:
+            tokens = tokenizer(text, truncation=True, return_tensors="pt")
+            tokens.pop("token_type_ids", None)
+            with torch.no_grad():
+                yield model(**tokens).logits[0].numpy(), tokens["input_ids"][0].tolist()
+
+    return logits
+
+
+@pytest.fixture(scope="session")
+def assert_traced(
+    bundle: MakeFolder, torch_logits: Callable[[str, Sequence[str]], Iterator[Logits]]
+) -> Callable[[str, Sequence[str]], None]:
+    """Return `check(kind, texts)`: weights come from where torch's logits are highest.
+
+    Of equal logits the first counts; where two are nearer than `TOLERANCE`, rounding decides.
+    """
+
+    def check(kind: str, texts: Sequence[str]) -> None:
+        side = Encoder.load(bundle(kind))._document
+        count = same = 0
+        for text, (logits, ids) in zip(texts, torch_logits(kind, texts), strict=True):
+            (tokens,) = side.tokenizer.tokenize([text])
+            assert tokens.ids == ids, text
+            ((_, (terms, _), positions),) = side.trace([tokens])
+            best = logits[:, terms].argmax(axis=0)
+            assert (logits[positions, terms] >= logits[best, terms] - TOLERANCE).all(), text
+            count, same = count + len(terms), same + int((positions == best).sum())
+        assert count > 100
+        assert same > 0.995 * count
+
+    return check

@@ -19,7 +19,14 @@ from spladelet_export.graph.pooling import fuse_pooling
 
 KINDS = ("bert", "distilbert", "bert-max", "bert-sum", "bert-max-twice", "distilbert-prompt")
 SIDES = ("query", "document")
-FILES = ["README.md", "model.onnx", "model.onnx.data", "spladelet.json", "tokenizer.json"]
+FILES = [
+    "README.md",
+    "explain.onnx",
+    "model.onnx",
+    "model.onnx.data",
+    "spladelet.json",
+    "tokenizer.json",
+]
 
 
 def sentence_transformers_weights(folder, side, texts):

@@ -29,7 +29,7 @@ def test_success_prints_the_figures(checkpoint, tmp_path, capfd):
 
     figures = Bundle.open(out).description.fidelity
     printed, progress = capfd.readouterr()
-    assert printed.startswith(f"{out}: bert, 0.2 MB, 300 terms, max pooling, log1p\n")
+    assert printed.startswith(f"{out}: bert, 0.3 MB, 300 terms, max pooling, log1p\n")
     assert f"against torch, float32 on {BUILT_IN} texts" in printed
     assert f"difference {figures['max_abs_difference']:.1e}, 0 terms on one side only" in printed
     assert f"{figures['active_dims']:.0f} terms a text\n" in printed

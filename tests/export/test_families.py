@@ -36,6 +36,11 @@ def test_vectors_are_those_of_sentence_transformers(kind, checkpoint, bundle, te
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_weights_come_from_where_torchs_logits_are_highest(kind, assert_traced, texts):
+    assert_traced(kind, texts[::6])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_int8_is_near_float32_and_the_same_in_every_batch(
     kind, checkpoint, bundle, texts, tmp_path
 ):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spladelet.bundle.description import Semantics
-from spladelet.encoder.encoder import TruncationWarning
+from spladelet.encoder.notices import TruncationWarning
 from spladelet_export.checkpoint.checkpoint import read_checkpoint
 from spladelet_export.checks.reference import TorchReference
 from spladelet_export.torch_export import load_model

@@ -11,6 +11,7 @@ FLOORS = (
     {"errors"},
     {"checkpoint", "graph", "whole_folder", "card"},
     {"int8", "checks", "torch_export", "logits_folder"},
+    {"explain_graphs"},
     {"bundle_writer"},
     {"export"},
     {"cli", "__init__"},

@@ -7,12 +7,14 @@ head in float32 without a word. So they are read from this module, never copied.
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "weights"
+TRACED = "positions"  # of each term, where its weight comes from; only in the graph that says so
 
 PREFIX = "splade/"
 HIDDEN = f"{PREFIX}hidden"  # what the decoder multiplies, padding replaced
 POOLED = f"{PREFIX}max"  # the maxima over positions, before the bias
 DECODER = f"{PREFIX}decoder"
 ATTENTION = f"{PREFIX}attention"
+POSITIONS = f"{PREFIX}positions"
 
 
 def decoder_block(number: int) -> str:

@@ -11,6 +11,9 @@ A bundle is a folder, or a .zip of one, that is complete by itself:
                         the same for queries, where they have an encoder, or only a tokenizer, of
                         their own
     query_weights.npy   float32[vocab_size], where queries are weighed by a table
+    explain.onnx, query/explain.onnx
+                        perhaps: the same graphs, over the same tensors, that also give int64
+                        positions [batch, vocab_size], at which each term has its weight
 
 Reading is strict about what the description says and cheap about what the disk holds: sizes are
 checked at every load, hashes by `Bundle.verify`. A .zip is unpacked once, to a folder in the cache
@@ -38,6 +41,8 @@ QUERY_GRAPH = f"query/{GRAPH}"
 QUERY_GRAPH_DATA = f"query/{GRAPH_DATA}"
 QUERY_TOKENIZER = f"query/{TOKENIZER}"
 QUERY_WEIGHTS = "query_weights.npy"
+EXPLAIN = "explain.onnx"
+QUERY_EXPLAIN = f"query/{EXPLAIN}"
 
 MAX_DESCRIPTION_BYTES = 4 << 20
 _MAX_VOCAB = 1 << 24  # terms; the largest vocabularies in use have a sixteenth of it
@@ -112,6 +117,8 @@ class Description:
         quantization: How weights are stored.
         fidelity: How far the graph is from its torch reference, as measured at export.
         exporter: Versions of what made the bundle.
+        explaining: As `files`, what only says where weights come from: no vector depends on it, so
+            the fingerprint does not cover it, and runtimes that do not know it pass over it.
     """
 
     name: str
@@ -124,6 +131,12 @@ class Description:
     quantization: Mapping[str, Any] = field(default_factory=dict)
     fidelity: Mapping[str, Any] = field(default_factory=dict)
     exporter: Mapping[str, Any] = field(default_factory=dict)
+    explaining: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    @property
+    def all_files(self) -> dict[str, FileEntry]:
+        """Files of both kinds."""
+        return {**self.files, **self.explaining}
 
     @property
     def fingerprint(self) -> str:
@@ -190,7 +203,9 @@ class Description:
         known = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
         known["query"] = Semantics(**raw["query"])
         known["document"] = Semantics(**raw["document"])
-        known["files"] = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
+        for kind in ("files", "explaining"):
+            entries = raw.get(kind, {}).items()
+            known[kind] = {name: FileEntry(**entry) for name, entry in entries}
         _expect("query_mode", raw["query_mode"], QUERY_MODES)
         _expect_text("name", raw["name"])
         for name in ("source", "quantization", "fidelity", "exporter"):
@@ -206,6 +221,8 @@ class Description:
         for name in (GRAPH, TOKENIZER, *QUERY_MODES[description.query_mode]):
             if name not in description.files:
                 raise BundleFormatError(f"the list of files lacks {name}.")
+        for name in description.explaining:
+            _expect("a file that explains", name, (EXPLAIN, QUERY_EXPLAIN))
         return description
 
 

@@ -143,19 +143,22 @@ def _download(name: str, revision: str | None) -> Bundle:
     description = Description.from_json(
         read_file(head, MAX_DESCRIPTION_BYTES), f"{name}/{DESCRIPTION}"
     )
-    _check_size(sum(entry.size for entry in description.files.values()), MAX_BYTES, name)
+    _check_size(sum(entry.size for entry in description.all_files.values()), MAX_BYTES, name)
     folder, commit = head.parent, head.parent.name
     fresh = False
-    for file in description.files:
+    for file in description.all_files:
         inside(folder, file)
-        fresh = fresh or not isinstance(try_to_load_from_cache(name, file, revision=commit), str)
+        is_there = isinstance(try_to_load_from_cache(name, file, revision=commit), str)
+        if offline and not is_there and file in description.explaining:
+            continue  # an older version left it out, and no vector depends on it
+        fresh = fresh or not is_there
         hf_hub_download(name, file, revision=commit, local_files_only=offline)
     bundle = Bundle.open(folder)
     if fresh:
         try:
             bundle.verify()
         except BaseException:  # an interrupt too
-            for file in description.files:  # or the next load would take them as checked
+            for file in description.all_files:  # or the next load would take them as checked
                 (folder / file).unlink(missing_ok=True)
             raise
     return bundle

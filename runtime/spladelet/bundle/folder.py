@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from spladelet.bundle.archive import Archive
@@ -45,8 +46,8 @@ class Bundle:
             is_folder = place.is_dir()
         if not is_folder and file_size(place) is not None:
             return cls._open_zip(place)
-        bundle = cls(place, cls._read_description(place / DESCRIPTION))
-        for name, entry in bundle.description.files.items():
+        bundle = cls(place, cls._read_description(place / DESCRIPTION)).with_what_explains()
+        for name, entry in bundle.description.all_files.items():
             bundle._check_size(name, entry)
         return bundle
 
@@ -69,10 +70,22 @@ class Bundle:
             _check_description_size(where, archive.description_size())
             text = archive.description()
             description = Description.from_json(text, where)
-            archive.check(description.files)
+            archive.check(description.all_files)
             itself = FileEntry(len(text), hashlib.sha256(text).hexdigest())
-            folder = archive.unpack({**description.files, DESCRIPTION: itself})
+            folder = archive.unpack({**description.all_files, DESCRIPTION: itself})
         return cls(folder, description, path)
+
+    def with_what_explains(self) -> "Bundle":
+        """Return the same, without those files that are not there and only explain.
+
+        No vector depends on them, and caches that older versions filled have none.
+        """
+        there = {
+            name: entry
+            for name, entry in self.description.explaining.items()
+            if file_size(self.path(name)) is not None
+        }
+        return Bundle(self.folder, replace(self.description, explaining=there), self._archive)
 
     @property
     def fingerprint(self) -> str:
@@ -96,7 +109,7 @@ class Bundle:
         Raises:
             BundleFileError: A file differs; the message names it.
         """
-        for name, entry in self.description.files.items():
+        for name, entry in self.description.all_files.items():
             self._check_size(name, entry)
             path = self.path(name)
             with refusals(path), open_regular(path) as file:
@@ -114,8 +127,8 @@ class Bundle:
                 )
         if self._archive is not None:
             with Archive.open(self._archive, DESCRIPTION) as archive:
-                archive.check(self.description.files)
-                archive.verify(self.description.files)
+                archive.check(self.description.all_files)
+                archive.verify(self.description.all_files)
         return self.unlisted()
 
     def unlisted(self) -> tuple[str, ...]:
@@ -128,7 +141,7 @@ class Bundle:
                 found = archive.names()
         else:
             found = list(_files_in(self.folder))
-        return tuple(sorted({*found} - {*self.description.files, DESCRIPTION, *_BESIDE}))
+        return tuple(sorted({*found} - {*self.description.all_files, DESCRIPTION, *_BESIDE}))
 
     def _check_size(self, name: str, entry: FileEntry) -> None:
         path = self.path(name)

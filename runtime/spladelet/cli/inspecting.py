@@ -48,7 +48,7 @@ def run_verify(options: argparse.Namespace) -> str:
     else:
         bundle = find_bundle(path)
         unlisted = bundle.verify()
-        checked, path = len(bundle.description.files), path or bundle.folder
+        checked, path = len(bundle.description.all_files), path or bundle.folder
     if options.json:
         told: dict[str, object] = {"path": str(path), "files": checked, "intact": True}
         return display.as_json(told | ({"unlisted": [*unlisted]} if unlisted else {}))
@@ -58,7 +58,7 @@ def run_verify(options: argparse.Namespace) -> str:
 
 def _bundle_facts(bundle: Bundle) -> dict[str, object]:
     description = bundle.description
-    size = sum(entry.size for entry in description.files.values())
+    size = sum(entry.size for entry in description.all_files.values())
     return {
         "bundle": str(bundle.folder),
         "name": description.name,

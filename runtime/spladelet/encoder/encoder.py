@@ -5,8 +5,7 @@ Texts are read a window at a time, tokenized, and turned into rows by their side
 """
 
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -20,11 +19,21 @@ from spladelet.documents import Document
 from spladelet.encoder.cpus import thread_count
 from spladelet.encoder.encoding import OVERLAP, Encoding
 from spladelet.encoder.language import is_plainly_not_english
+from spladelet.encoder.notices import Notes
 from spladelet.encoder.passages import split
+from spladelet.encoder.reading import read_ahead
 from spladelet.encoder.sides import Side, open_sides
 from spladelet.encoder.tokenizer import TokenizedText
+from spladelet.encoder.tracing import sources
 from spladelet.errors import InputError
-from spladelet.explain import Explanation, ReadText, WeightedTerm, WordScore, explain
+from spladelet.explain import (
+    Explanation,
+    ReadText,
+    Source,
+    WeightedTerm,
+    WordScore,
+    explain,
+)
 from spladelet.progress import Progress
 from spladelet.pruning import Pruning, Row
 from spladelet.text import as_text
@@ -33,14 +42,6 @@ from spladelet.vector import SparseVector, SparseVectors, check_same_model, join
 # Texts read ahead and sorted by length together.
 TEXTS_PER_WINDOW = 2048
 _LONG_TEXTS = 64  # the same where texts are read wholly, however long they are
-
-
-class TruncationWarning(UserWarning):
-    """Some texts were longer than the model reads; what came after its limit was ignored."""
-
-
-class LanguageWarning(UserWarning):
-    """Some texts are plainly not in the language that the model was trained on."""
 
 
 class Encoder:
@@ -126,7 +127,7 @@ class Encoder:
     ) -> SparseVector:
         """Encode one query; see `encode_queries`."""
         pruning = Pruning(max_active_dims, min_weight)
-        notes = _Notes(self._query.semantics.max_length, [])
+        notes = Notes(self._query.semantics.max_length, [])
         bar = Progress("queries", None, show=False)
         return self._encode([text], self._query, pruning, bar, notes)[0]
 
@@ -135,7 +136,7 @@ class Encoder:
     ) -> SparseVector:
         """Encode one document; see `encode_documents`."""
         pruning = Pruning(max_active_dims, min_weight)
-        notes = _Notes(self._document.semantics.max_length)
+        notes = Notes(self._document.semantics.max_length)
         return self._encode([text], self._document, pruning, Progress("", None, show=False), notes)[
             0
         ]
@@ -169,7 +170,7 @@ class Encoder:
         Source: Formal et al. 2021, https://arxiv.org/abs/2109.10086
         """
         pruning = Pruning(max_active_dims, min_weight)
-        notes = _Notes(self._query.semantics.max_length, [])
+        notes = Notes(self._query.semantics.max_length, [])
         return self._encode(
             texts, self._query, pruning, Progress("queries", None, show=False), notes
         )
@@ -201,7 +202,7 @@ class Encoder:
         total = len(texts) if isinstance(texts, Sequence) else None
         pruning = Pruning(max_active_dims, min_weight)
         bar = Progress("encoding", total, show=progress)
-        notes = _Notes(self._document.semantics.max_length)
+        notes = Notes(self._document.semantics.max_length)
         return self._encode(texts, self._document, pruning, bar, notes, overlap)
 
     def encode_batches(
@@ -237,7 +238,7 @@ class Encoder:
         how = Encoding() if encoding is None else encoding
         pruning = Pruning(how.max_active_dims, how.min_weight)
         overlap = OVERLAP if how.long_texts == "merge" else None
-        notes = _Notes(self._document.semantics.max_length)
+        notes = Notes(self._document.semantics.max_length)
         with Progress("encoding", total, show=progress) as bar:
             if how.long_texts == "split":
                 for batch in batched(documents, _LONG_TEXTS):
@@ -270,7 +271,7 @@ class Encoder:
         Raises:
             InputError: A text is not a str.
         """
-        window = [text for part in _read_ahead(texts, TEXTS_PER_WINDOW) for text in part]
+        window = [text for part in read_ahead(texts, TEXTS_PER_WINDOW) for text in part]
         tokenizer = self._side(side).tokenizer
         if keep == "end":
             return tokenizer.tokenize_endings(window)
@@ -368,6 +369,81 @@ class Encoder:
             for i, weight in vector.to_dict().items()
         )
 
+    def explain_terms(
+        self,
+        text: str,
+        vector: SparseVector | None = None,
+        *,
+        side: Literal["query", "document"] = "document",
+        overlap: int | None = None,
+    ) -> tuple[WeightedTerm, ...]:
+        """Return a text's terms, heaviest first, each with the word that its weight comes from.
+
+        Args:
+            text: The text.
+            vector: Its vector, if not all terms are wanted, or others' weights; None encodes it.
+            side: As what it is encoded.
+            overlap: See `sources`.
+
+        Raises:
+            InputError: The text is no str.
+            ModelMismatchError: The vector is of another model.
+            BundleGraphError: See `sources`.
+        """
+        (found,) = self._traced([text], side, overlap)
+        if vector is None:
+            weights = [weight for weight, _ in found.values()]
+            vector = SparseVector([*found], weights, self.vocab_size, self.fingerprint)
+        return tuple(
+            replace(term, source=found[term.term_id][1] if term.term_id in found else None)
+            for term in self.terms(text, vector, side=side)
+        )
+
+    def sources(
+        self,
+        text: str,
+        *,
+        side: Literal["query", "document"] = "document",
+        overlap: int | None = None,
+    ) -> dict[int, Source]:
+        """Return of each of a text's terms the word that its weight comes from, by its number.
+
+        The model takes the largest of a term's weights at all positions of a text: the word at that
+        position is why the term is there. Costs about as much as encoding the text.
+
+        Args:
+            text: The text; for a `Document`, its `content`.
+            side: As what it is encoded.
+            overlap: None looks at what the model reads at once; a number at all of the text, in
+                windows that share so many tokens.
+
+        Raises:
+            InputError: The text is no str, or `overlap` is too large for windows to move on.
+            BundleGraphError: The bundle has no graph that says it, see `can_trace`.
+        """
+        return self.sources_of_several([text], side=side, overlap=overlap)[0]
+
+    def sources_of_several(
+        self,
+        texts: Sequence[str],
+        *,
+        side: Literal["query", "document"] = "document",
+        overlap: int | None = None,
+    ) -> list[dict[int, Source]]:
+        """Return `sources` of several texts, in less time than one after the other."""
+        found = self._traced(texts, side, overlap)
+        return [{i: source for i, (_, source) in terms.items()} for terms in found]
+
+    @property
+    def can_trace(self) -> bool:
+        """Whether the bundle has what `sources` needs."""
+        return self._query.traces and self._document.traces
+
+    def _traced(
+        self, texts: Sequence[str], side: str, overlap: int | None
+    ) -> list[dict[int, tuple[float, Source]]]:
+        return sources(self._side(side), [as_text(text, "a text") for text in texts], overlap)
+
     def vocabulary(self) -> dict[str, int]:
         """Return the number of each term."""
         return {self.term(i): i for i in range(self.vocab_size)}
@@ -384,13 +460,19 @@ class Encoder:
         """
         return self._query.tokenizer.word_pieces(as_text(text, "the query"))
 
-    def document_words(self, text: str) -> list[tuple[str, list[int]]]:
+    def document_words(
+        self, text: str, *, overlap: int | None = None
+    ) -> list[tuple[str, list[int]]]:
         """Return the words of a document that the model reads, each with its term ids.
+
+        Args:
+            text: The document.
+            overlap: See `encode_documents`.
 
         Raises:
             InputError: It is no str.
         """
-        return self._document.tokenizer.word_pieces(as_text(text, "the document"))
+        return self._document.tokenizer.word_pieces(as_text(text, "the document"), overlap)
 
     def explain(
         self,
@@ -437,7 +519,7 @@ class Encoder:
         side: Side,
         pruning: Pruning,
         bar: Progress,
-        notes: "_Notes",
+        notes: Notes,
         overlap: int | None = None,
     ) -> SparseVectors:
         with bar:
@@ -452,11 +534,11 @@ class Encoder:
         pruning: Pruning,
         bar: Progress,
         overlap: int | None,
-        notes: "_Notes",
+        notes: Notes,
     ) -> SparseVectors:
         rows: list[Row] = []
         truncated: list[int] = []
-        for window in _read_ahead(texts, TEXTS_PER_WINDOW if overlap is None else _LONG_TEXTS):
+        for window in read_ahead(texts, TEXTS_PER_WINDOW if overlap is None else _LONG_TEXTS):
             if overlap is None:
                 parts = [[text] for text in side.tokenizer.tokenize(window)]
             else:
@@ -488,47 +570,6 @@ class Encoder:
         return f"Encoder({self.description.name!r}, vocab_size={self.vocab_size})"
 
 
-class _Notes:
-    """What is to be said of texts when all are encoded.
-
-    Args:
-        limit: How many tokens the model reads.
-        texts: Where the texts themselves are kept; None keeps none.
-    """
-
-    def __init__(self, limit: int, texts: list[str] | None = None) -> None:
-        self.texts = texts
-        self._limit = limit
-        self._count = 0
-        self._cut: list[int] = []
-        self._foreign: list[int] = []
-
-    def take(self, texts: list[str], cut: Sequence[bool], foreign: Sequence[bool]) -> None:
-        """Note which of the next texts were cut, and which are not in the model's language."""
-        if self.texts is not None:
-            self.texts += texts
-        self._cut += [self._count + i for i, is_cut in enumerate(cut) if is_cut]
-        self._foreign += [self._count + i for i, is_foreign in enumerate(foreign) if is_foreign]
-        self._count += len(cut)
-
-    def warn(self, depth: int) -> None:
-        """Warn at the line that called the encoder, so many calls above this one."""
-        if self._cut:
-            message = (
-                f"{len(self._cut)} of {self._count} texts were longer than {self._limit} tokens "
-                f"and were cut there (the first is number {self._cut[0]}). Documents can be read "
-                "wholly: see encode_documents and split, or --long-texts."
-            )
-            warnings.warn(message, TruncationWarning, stacklevel=depth + 1)
-        if self._foreign:
-            message = (
-                f"{len(self._foreign)} of {self._count} texts are not in English, which is all "
-                f"that this model knows (the first is number {self._foreign[0]}): expect poor "
-                "hits. Use a model that was trained on their language."
-            )
-            warnings.warn(message, LanguageWarning, stacklevel=depth + 1)
-
-
 def _highest(rows: list[Row]) -> Row:
     """Return each term's highest weight."""
     if len(rows) == 1:
@@ -537,29 +578,3 @@ def _highest(rows: list[Row]) -> Row:
     order = np.lexsort((-weights, ids))
     terms, first = np.unique(ids[order], return_index=True)
     return terms, weights[order][first]
-
-
-def _read_ahead(texts: Iterable[str | Document], count: int) -> Iterator[list[str]]:
-    """Read texts ahead, so many at a time, checking each."""
-    if isinstance(texts, (str, bytes, Document)):
-        raise InputError(
-            f"got one {type(texts).__name__} where several texts are expected. Use "
-            "encode_query or encode_document for one text, or pass a list."
-        )
-    try:
-        if isinstance(texts, Mapping):  # would give its keys
-            raise TypeError
-        iterator = iter(texts)
-    except TypeError as error:
-        raise InputError(
-            f"texts is {texts!r:.60} ({type(texts).__name__}); expected a list, or anything that "
-            "gives texts one by one."
-        ) from error
-    start = 0
-    for window in batched(iterator, count):
-        yield [_text(item, start + i) for i, item in enumerate(window)]
-        start += len(window)
-
-
-def _text(item: str | Document, number: int) -> str:
-    return item.content if isinstance(item, Document) else as_text(item, f"text number {number}")

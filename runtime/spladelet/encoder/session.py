@@ -13,7 +13,7 @@ import threading
 import weakref
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,38 +41,52 @@ class GraphSession:
         bundle: Where the graph is.
         name: Its file.
         threads: How many threads one run uses.
+        traces: Whether it is one that also says where weights come from.
 
     Raises:
         BundleGraphError: The graph does not load, or its inputs and outputs are not a bundle's.
     """
 
-    def __init__(self, bundle: Bundle, name: str, threads: int) -> None:
+    def __init__(self, bundle: Bundle, name: str, threads: int, *, traces: bool = False) -> None:
         self._bundle = bundle
         self._name = name
         self._threads = threads
+        self._outputs = ["tensor(float)", *(["tensor(int64)"] if traces else [])]
         self._lock = threading.Lock()
         self._session: InferenceSession = None
         _graphs.add(self)
 
     def run(self, input_ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return weights float32[batch, vocab_size] for ids and mask int64[batch, length]."""
+        weights: NDArray[np.float32] = self._run(input_ids, mask)[0]
+        return weights
+
+    def trace(
+        self, input_ids: NDArray[np.int64], mask: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return what `run` does, and at which position of its text each term has its weight."""
+        weights, positions = self._run(input_ids, mask)
+        return weights, positions
+
+    def _run(self, input_ids: NDArray[np.int64], mask: NDArray[np.int64]) -> "list[NDArray[Any]]":
         feed = {"input_ids": input_ids, "attention_mask": mask}
         session = self._current()
         expected = (len(input_ids), self._bundle.description.vocab_size)
         try:
-            weights: NDArray[np.float32] = session.run(None, feed)[0]
+            found: list[NDArray[Any]] = session.run(None, feed)
         except Exception as error:
             raise BundleGraphError(
                 f"the graph failed on a batch of shape {input_ids.shape}: {error}. If the length "
                 "is more than the model has positions for, export it with a smaller max_length; "
                 "if memory ran out, use a smaller model."
             ) from error
-        if weights.shape != expected:
-            raise BundleGraphError(
-                f"the graph gave weights of shape {weights.shape} for a batch of shape "
-                f"{input_ids.shape}; expected {expected}. Export the bundle again."
-            )
-        return weights
+        for output in found:
+            if output.shape != expected:
+                raise BundleGraphError(
+                    f"the graph gave weights of shape {output.shape} for a batch of shape "
+                    f"{input_ids.shape}; expected {expected}. Export the bundle again."
+                )
+        return found
 
     def _current(self) -> "InferenceSession":
         if self._session is None:
@@ -142,7 +156,8 @@ class GraphSession:
     def _check(self, session: "InferenceSession") -> None:
         inputs = {i.name: i.type for i in session.get_inputs()}
         outputs = [(o.type, o.shape[-1:]) for o in session.get_outputs()]
-        expected = [("tensor(float)", [self._bundle.description.vocab_size])]
+        terms = self._bundle.description.vocab_size
+        expected = [(kind, [terms]) for kind in self._outputs]
         if inputs != _INPUTS or outputs != expected:
             raise BundleGraphError(
                 f"{self._bundle.path(self._name)} has inputs {inputs} and outputs {outputs}; "

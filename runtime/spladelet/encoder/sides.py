@@ -7,14 +7,16 @@ Runtime nor the graph is loaded.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from io import BytesIO
-from itertools import takewhile
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spladelet.bundle.bundle_files import read_file
 from spladelet.bundle.description import (
+    EXPLAIN,
     GRAPH,
+    QUERY_EXPLAIN,
     QUERY_GRAPH,
     QUERY_TOKENIZER,
     QUERY_WEIGHTS,
@@ -61,6 +63,19 @@ class Side(ABC):
             texts: Texts with content.
         """
 
+    @property
+    def traces(self) -> bool:
+        """Whether it can say where weights come from."""
+        return True
+
+    @abstractmethod
+    def trace(self, texts: Sequence[TokenizedText]) -> Iterator[tuple[int, Row, NDArray[np.int64]]]:
+        """Return as `rows` does, and at which of its tokens each of a text's terms has its weight.
+
+        Raises:
+            BundleGraphError: The bundle has no graph that says it.
+        """
+
     def _own_tokens(self, ids: Sequence[int], table: Weights) -> Weights:
         """Return the table's weights of a text's tokens, 0 for all other terms."""
         if (highest := max(ids, default=0)) >= len(table):
@@ -85,7 +100,7 @@ class GraphSide(Side):
     Args:
         semantics: What its weights mean.
         tokenizer: Its tokenizer.
-        session: The graph.
+        graphs: What encodes, and what also says where weights come from.
         name: What messages call the model.
         table: float32[vocab_size]: only a text's own tokens count, their weights times these; None
             for all terms as they are.
@@ -95,12 +110,12 @@ class GraphSide(Side):
         self,
         semantics: Semantics,
         tokenizer: Tokenizer,
-        session: GraphSession,
+        graphs: "Graphs",
         name: str,
         table: Weights | None = None,
     ) -> None:
         super().__init__(semantics, tokenizer)
-        self._session = session
+        self._graphs = graphs
         self._name = name
         self._table = table
 
@@ -109,17 +124,35 @@ class GraphSide(Side):
         for batch in _batches([len(text.ids) for text in texts]):
             dense = self._run([texts[i].ids for i in batch])
             for i, weights in zip(batch, dense, strict=True):
-                if self._table is not None:
-                    weights = self._own_tokens(texts[i].ids, self._table) * weights
-                yield i, self._sparsify(weights)
+                yield i, self._row(texts[i].ids, weights)
+
+    @property
+    def traces(self) -> bool:
+        """See `Side`."""
+        return self._graphs.tracer is not None
+
+    def trace(self, texts: Sequence[TokenizedText]) -> Iterator[tuple[int, Row, NDArray[np.int64]]]:
+        """See `Side`; a sum is said to come from where most of it does."""
+        if self._graphs.tracer is None:
+            raise BundleGraphError(
+                f"{self._name} has no {EXPLAIN}, so it cannot say where weights come from. Add it "
+                "with `spladelet-export explain BUNDLE`, or export the checkpoint again."
+            )
+        for batch in _batches([len(text.ids) for text in texts]):
+            dense, positions = self._graphs.tracer.trace(*_padded([texts[i].ids for i in batch]))
+            for i, weights, places in zip(batch, self._checked(dense), positions, strict=True):
+                row, last = self._row(texts[i].ids, weights), len(texts[i].ids) - 1
+                yield i, row, places[row[0]].clip(0, last)  # whatever a graph says
+
+    def _row(self, ids: Sequence[int], weights: Weights) -> Row:
+        if self._table is not None:
+            weights = self._own_tokens(ids, self._table) * weights
+        return self._sparsify(weights)
 
     def _run(self, batch: list[list[int]]) -> Weights:
-        shape = (len(batch), max(map(len, batch)))
-        input_ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        for row, ids in enumerate(batch):
-            input_ids[row, : len(ids)] = ids
-            mask[row, : len(ids)] = 1
-        weights = self._session.run(input_ids, mask)
+        return self._checked(self._graphs.model.run(*_padded(batch)))
+
+    def _checked(self, weights: Weights) -> Weights:
         lowest, highest = weights.min(initial=0.0), weights.max(initial=0.0)
         if not (lowest >= 0 and np.isfinite(highest)):  # said so that NaN is refused, too
             wrong = highest if lowest >= 0 else lowest
@@ -142,6 +175,31 @@ class TableSide(Side):
         for i, text in enumerate(texts):
             yield i, self._sparsify(self._own_tokens(text.ids, self._table))
 
+    def trace(self, texts: Sequence[TokenizedText]) -> Iterator[tuple[int, Row, NDArray[np.int64]]]:
+        """See `Side`; a term's weight is that of its token, from where it first stands."""
+        for i, row in self.rows(texts):
+            first = [texts[i].ids.index(term) for term in row[0].tolist()]
+            yield i, row, np.array(first, np.int64)
+
+
+class Graphs(NamedTuple):
+    """The graphs of one side.
+
+    Attributes:
+        model: What encodes.
+        tracer: What also says where weights come from; None if the bundle has none.
+    """
+
+    model: GraphSession
+    tracer: GraphSession | None
+
+    @classmethod
+    def of(cls, bundle: Bundle, name: str, tracing: str, threads: int) -> "Graphs":
+        """Return those of a bundle, by the names of their files."""
+        has_tracer = tracing in bundle.description.explaining
+        tracer = GraphSession(bundle, tracing, threads, traces=True) if has_tracer else None
+        return cls(GraphSession(bundle, name, threads), tracer)
+
 
 def open_sides(bundle: Bundle, threads: int) -> tuple[Side, Side]:
     """Return the sides of queries and of documents.
@@ -151,9 +209,9 @@ def open_sides(bundle: Bundle, threads: int) -> tuple[Side, Side]:
     """
     description = bundle.description
     mode, query, document = description.query_mode, description.query, description.document
-    session = GraphSession(bundle, GRAPH, threads)
+    graphs = Graphs.of(bundle, GRAPH, EXPLAIN, threads)
     tokenizer = _tokenizer(bundle, TOKENIZER, document)
-    documents = GraphSide(document, tokenizer, session, description.name)
+    documents = GraphSide(document, tokenizer, graphs, description.name)
     if mode in ("idf", "bow"):
         words = QUERY_TOKENIZER if QUERY_TOKENIZER in description.files else TOKENIZER
         plain = _tokenizer(bundle, words, query, special_tokens=False)
@@ -161,11 +219,11 @@ def open_sides(bundle: Bundle, threads: int) -> tuple[Side, Side]:
         return TableSide(query, plain, ones if mode == "bow" else _table(bundle)), documents
     if mode == "separate":
         tokenizer = _tokenizer(bundle, QUERY_TOKENIZER, query)
-        session = GraphSession(bundle, QUERY_GRAPH, threads)
+        graphs = Graphs.of(bundle, QUERY_GRAPH, QUERY_EXPLAIN, threads)
     elif (query.max_length, query.prompt) != (document.max_length, document.prompt):
         tokenizer = _tokenizer(bundle, TOKENIZER, query)
     table = _table(bundle) if mode == "lexical" else None
-    return GraphSide(query, tokenizer, session, description.name, table), documents
+    return GraphSide(query, tokenizer, graphs, description.name, table), documents
 
 
 def _tokenizer(
@@ -210,26 +268,33 @@ def _table(bundle: Bundle) -> Weights:
     return table
 
 
+def _padded(batch: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the ids of texts and which of them are not padding, int64[batch, length] both."""
+    shape = (len(batch), max(map(len, batch)))
+    input_ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for row, ids in enumerate(batch):
+        input_ids[row, : len(ids)] = ids
+        mask[row, : len(ids)] = 1
+    return input_ids, mask
+
+
 def _batches(lengths: Sequence[int]) -> list[list[int]]:
     """Group texts of like length within the token budget, so that all runs together cost the least.
 
     A batch is padded to its longest text. From the shortest text on, it is found how far down a
-    batch that begins with it best reaches: to where texts become shorter, or as far as it may.
+    batch that begins with it best reaches.
     """
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     count = len(order)
-    costs, ends = [0] * (count + 1), [count] * count
-    changes: list[int] = []  # where texts become shorter, after the one that is looked at
+    costs, ends = np.zeros(count + 1, np.int64), [count] * count
+    sizes = np.arange(1, TOKENS_PER_BATCH + 1)
     for start in reversed(range(count)):
         length = lengths[order[start]]
-        if start + 1 < count and lengths[order[start + 1]] < length:
-            changes.append(start + 1)
-        furthest = min(count, start + max(1, TOKENS_PER_BATCH // max(1, length)))
-        costs[start], ends[start] = min(
-            (_RUN_COST + (end - start) * length + costs[end], -end)
-            for end in (furthest, *takewhile(furthest.__gt__, reversed(changes)))
-        )
-        ends[start] *= -1
+        most = min(count - start, max(1, TOKENS_PER_BATCH // max(1, length)))
+        # From the largest batch on: of two that cost the same, it is the fuller.
+        ways = (sizes[:most] * length + costs[start + 1 : start + most + 1])[::-1]
+        best = ways.argmin()
+        costs[start], ends[start] = _RUN_COST + ways[best], start + most - int(best)
     batches, start = [], 0
     while start < count:
         batches.append(order[start : ends[start]])

@@ -5,13 +5,14 @@ because only the beginning that can matter is tokenized; its tokens are those of
 Where half a million characters do not fill the model, such as in one endless word, no more is
 read, and the text counts as truncated.
 
-Texts that are read wholly are read in sections of a quarter of a million characters at most, cut at
-white space. Windows of two sections share no tokens.
+Texts that are read wholly are read in sections (see `sections`). Windows of two sections share no
+tokens.
 
 No lock is held here, so a process may fork at any time.
 """
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spladelet.bundle.bundle_files import read_file
+from spladelet.encoder.sections import (
+    MOST_CHARACTERS,
+    SECTION,
+    head_of,
+    sections_of,
+    sections_together,
+    tail_of,
+)
 from spladelet.errors import BundleFileError, InputError, SpladeletError
 from spladelet.forks import unforked
 from spladelet.parameters import as_whole
@@ -30,14 +39,13 @@ if TYPE_CHECKING:
 
 # A first guess at how much text fills the model; texts with longer words are read further.
 _CHARACTERS_PER_TOKEN = 8
-# No more characters than these are read in search of enough tokens. A section of a text that is
-# read wholly has half of them: it is read to its end even behind a title and a prompt.
-_MOST_CHARACTERS = 1 << 19
-_SECTION = _MOST_CHARACTERS // 2
-_TOGETHER = 1 << 20  # characters of sections that are tokenized at once
 _MAX_BYTES = 1 << 28  # of a tokenizer.json; the largest in use have a tenth of it
 _TERM_IDS = range(-(1 << 31), 1 << 32)  # int32 as in vectors, or what the library can be asked
+_LONGEST_WORD = 40  # characters; what is longer is no word, but writing without spaces
 _PANIC = "PanicException"  # of Rust: it derives from BaseException, and cannot be imported
+
+
+Span = tuple[int, int]  # where something begins and ends, in characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,20 @@ class TokenizedText:
     ids: list[int]
     content: int
     truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedText:
+    """The tokens of one text, or of a window of it, and where they stand.
+
+    Attributes:
+        tokens: The tokens.
+        words: For each token where the word that it is a piece of begins and ends, in characters of
+            the text; None for special tokens and the prompt's.
+    """
+
+    tokens: TokenizedText
+    words: tuple[Span | None, ...]
 
 
 class Tokenizer:
@@ -100,7 +122,7 @@ class Tokenizer:
         prompted = [self._prompt + valid_unicode(text) for text in texts]
         # The fast way leaves out where tokens stand, which tells the prompt's from the text's.
         encode = self._tokenizer.encode_batch if self._prompt else self._tokenizer.encode_batch_fast
-        heads = [_head(text, self._guess) for text in prompted]
+        heads = [head_of(text, self._guess) for text in prompted]
         with self._speaking():
             encodings = encode(heads, add_special_tokens=self._special_tokens)
             settled = (
@@ -117,7 +139,7 @@ class Tokenizer:
         prompt = self._plain_ids(self._prompt)
         length = self._max_length - self._added - len(prompt)
         self._checked(0, len(prompt))
-        heads = [_tail(valid_unicode(text), _SECTION) for text in texts]
+        heads = [tail_of(valid_unicode(text), SECTION) for text in texts]
         with self._speaking():
             whole = self._whole()
             encodings = whole.encode_batch(heads, add_special_tokens=False)
@@ -144,11 +166,41 @@ class Tokenizer:
         length = self._max_length - len(prompt)
         found: list[list[TokenizedText]] = [[] for _ in texts]
         # The prompt is put into each window as ids: as text it would stand in the first one alone.
-        for numbers, sections in _together([valid_unicode(text) for text in texts]):
+        for numbers, sections in sections_together([valid_unicode(text) for text in texts]):
             encodings = self._in_windows(sections, length, overlap)
             for number, encoding in zip(numbers, encodings, strict=True):
                 parts = (encoding, *encoding.overflowing)
                 found[number] += [self._with_prompt(part, prompt) for part in parts]
+        return found
+
+    def placed(self, text: str, overlap: int | None) -> list[PlacedText]:
+        """Tokenize one text, and say where its tokens stand.
+
+        Args:
+            text: The text, in valid Unicode.
+            overlap: None cuts what is longer than the limit; a number reads all of it, in windows.
+
+        Raises:
+            InputError: See `windows`.
+        """
+        if overlap is None:
+            prompted = self._prompt + text
+            with self._speaking():
+                encoding, cut = self._read(prompted, self._encode(head_of(prompted, self._guess)))
+            tokens = TokenizedText(encoding.ids, self._content(encoding), cut)
+            (words,) = _words([encoding], prompted, len(self._prompt))
+            return [PlacedText(tokens, tuple(words))]
+        prompt = self._plain_ids(self._prompt)
+        overlap = self._checked(overlap, len(prompt))
+        found = []
+        for begin, section in sections_of(text):
+            (whole,) = self._in_windows([section], self._max_length - len(prompt), overlap)
+            parts = (whole, *whole.overflowing)
+            for part, words in zip(parts, _words(parts, section), strict=True):
+                moved = [span and (span[0] + begin, span[1] + begin) for span in words]
+                before = _opening(part)
+                moved[before:before] = [None] * len(prompt)
+                found.append(PlacedText(self._with_prompt(part, prompt), tuple(moved)))
         return found
 
     def spans(self, text: str, overlap: int, reserved: int) -> list[tuple[int, int]]:
@@ -172,7 +224,7 @@ class Tokenizer:
                 f"{self._max_length}. Use a shorter title."
             )
         spans = []
-        for begin, section in _sections(text):
+        for begin, section in sections_of(text):
             # Behind a long title little room is left: sharing most of it would hardly move on.
             (encoding,) = self._in_windows([section], length, min(overlap, room // 2))
             for part in (encoding, *encoding.overflowing):
@@ -185,7 +237,7 @@ class Tokenizer:
 
     def beginning(self, text: str, tokens: int) -> tuple[str, int]:
         """Return the beginning of a text that has at most so many tokens, and how many it has."""
-        head = _head(valid_unicode(text), self._guess)
+        head = head_of(valid_unicode(text), self._guess)
         with self._speaking():
             encoding = self._tokenizer.encode(head, add_special_tokens=False)
         kept = min(len(encoding.ids), tokens)
@@ -200,9 +252,7 @@ class Tokenizer:
             return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _with_prompt(self, encoding: "Encoding", prompt: list[int]) -> TokenizedText:
-        mask = encoding.special_tokens_mask
-        # Behind the special tokens that open a window, as where a prompt is a text's beginning.
-        before = next((i for i, special in enumerate(mask) if not special), 0)
+        mask, before = encoding.special_tokens_mask, _opening(encoding)
         ids = [*encoding.ids[:before], *prompt, *encoding.ids[before:]]
         return TokenizedText(ids, len(mask) - sum(mask), truncated=False)
 
@@ -276,11 +326,11 @@ class Tokenizer:
         """
         # Twice as far each time, so that all attempts together cost no more than two of the last.
         limit = self._guess
-        most = max(limit, _MOST_CHARACTERS)
-        head = _head(text, limit)
+        most = max(limit, MOST_CHARACTERS)
+        head = head_of(text, limit)
         while limit < most and not _is_settled(text, head, encoding):
             limit = min(2 * limit, most)
-            head = _head(text, limit)
+            head = head_of(text, limit)
             encoding = self._encode(head)
         more = bool(encoding.overflowing)
         return encoding, more or (len(text) > len(head) and not text[len(head) :].isspace())
@@ -288,23 +338,20 @@ class Tokenizer:
     def _encode(self, text: str) -> "Encoding":
         return self._tokenizer.encode(text, add_special_tokens=self._special_tokens)
 
-    def word_pieces(self, text: str) -> list[tuple[str, list[int]]]:
+    def word_pieces(self, text: str, overlap: int | None = None) -> list[tuple[str, list[int]]]:
         """Return the words of a text in lower case, each with the ids of its pieces.
 
-        Special tokens and the prompt are left out, and what the length limit cuts.
+        Special tokens and the prompt are left out, and what the length limit cuts unless the text
+        is read in windows; see `placed`.
         """
-        text = self._prompt + valid_unicode(text)
-        with self._speaking():
-            encoding, _ = self._read(text, self._encode(_head(text, self._guess)))
-        words: dict[int, tuple[tuple[int, int], list[int]]] = {}
-        for token, word, span in zip(
-            encoding.ids, encoding.word_ids, encoding.offsets, strict=True
-        ):
-            if word is None or span[1] <= len(self._prompt):
-                continue
-            (start, end), ids = words.get(word, (span, []))
-            words[word] = ((min(start, span[0]), max(end, span[1])), [*ids, token])
-        return [(text[start:end].strip().lower(), ids) for (start, end), ids in words.values()]
+        text = valid_unicode(text)
+        words: dict[tuple[int, int], list[int]] = {}
+        for part in self.placed(text, overlap):
+            known = words.keys() & part.words  # windows share words
+            for token, span in zip(part.tokens.ids, part.words, strict=True):
+                if span is not None and span not in known:
+                    words.setdefault(span, []).append(token)
+        return [(text[begin:end].lower(), ids) for (begin, end), ids in words.items()]
 
     def term(self, term_id: int) -> str:
         """Return the vocabulary's entry; a number that has none is shown in brackets."""
@@ -336,54 +383,39 @@ def _load(content: bytes) -> "LoadedTokenizer":
         return LoadedTokenizer.from_buffer(content)
 
 
-def _sections(text: str) -> Iterator[tuple[int, str]]:
-    """Cut a text into what is tokenized at once, each part with its place."""
-    begin = 0
-    while True:
-        section = _head(text[begin : begin + _SECTION + 1], _SECTION)
-        yield begin, section
-        begin += len(section)
-        if begin >= len(text):
-            return
+def _opening(encoding: "Encoding") -> int:
+    """Count the special tokens that open a window; a prompt stands behind them."""
+    mask = encoding.special_tokens_mask
+    return next((i for i, special in enumerate(mask) if not special), 0)
 
 
-def _together(texts: Sequence[str]) -> Iterator[tuple[list[int], list[str]]]:
-    """Group the sections of texts to be tokenized at once, each with its text's number."""
-    numbers: list[int] = []
-    sections: list[str] = []
-    for number, text in enumerate(texts):
-        for _, section in _sections(text):
-            if sections and sum(map(len, sections)) + len(section) > _TOGETHER:
-                yield numbers, sections
-                numbers, sections = [], []
-            numbers.append(number)
-            sections.append(section)
-    if sections:
-        yield numbers, sections
+def _words(parts: "Sequence[Encoding]", text: str, start: int = 0) -> list[list[Span | None]]:
+    """Return where the word of each token of a text's windows begins and ends, from `start` on.
 
-
-def _head(text: str, limit: int) -> str:
-    """Cut a long text at white space, where no tokenizer joins what stands on both sides.
-
-    Writing without spaces is cut anywhere: what the cut spoils lies past the length limit, or the
-    text is read on.
+    None for special tokens, white space and what ends before it. Where nothing parts the words, so
+    that one would be a whole sentence, each token is by itself.
     """
-    if len(text) <= limit:
-        return text
-    for end in range(limit, limit // 2, -1):  # not to the start: one word may be all there is
-        if text[end].isspace():
-            return text[:end]
-    return text[:limit]
+    words: dict[int, Span] = {}
+    for part in parts:
+        for word, (begin, end) in zip(part.word_ids, part.offsets, strict=True):
+            if word is not None and end > start:
+                first, last = words.get(word, (len(text), 0))
+                words[word] = (min(first, max(begin, start)), max(last, end))
 
+    def place(word: int | None, span: Span) -> Span | None:
+        if word is None or span[1] <= start:
+            return None
+        begin, end = words[word]
+        if end - begin > _LONGEST_WORD:
+            begin, end = max(span[0], start), span[1]
+        while end < len(text) and unicodedata.combining(text[end]):
+            end += 1
+        found = text[begin:end]  # some tokenizers count the space before to the word
+        begin += len(found) - len(found.lstrip())
+        end = begin + len(found.strip())
+        return (begin - start, end - start) if end > begin else None
 
-def _tail(text: str, limit: int) -> str:
-    """Return the end of a long text, from white space on where there is some; see `_head`."""
-    if len(text) <= limit:
-        return text
-    for start in range(len(text) - limit, len(text) - limit // 2):
-        if text[start].isspace():
-            return text[start:]
-    return text[-limit:]
+    return [[place(*at) for at in zip(part.word_ids, part.offsets, strict=True)] for part in parts]
 
 
 def _is_settled(text: str, head: str, encoding: "Encoding") -> bool:

@@ -13,6 +13,7 @@ from spladelet import Encoder
 from spladelet.bundle.description import (
     CARD,
     DESCRIPTION,
+    EXPLAIN,
     GRAPH,
     GRAPH_DATA,
     TOKENIZER,
@@ -305,7 +306,7 @@ def pipe(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
-@pytest.mark.parametrize("name", [DESCRIPTION, GRAPH, GRAPH_DATA, TOKENIZER])
+@pytest.mark.parametrize("name", [DESCRIPTION, EXPLAIN, GRAPH, GRAPH_DATA, TOKENIZER])
 def test_a_pipe_in_the_place_of_a_file_is_refused_unread(folder, pipe, name):
     bundle = Bundle.open(folder)
     pipe(folder / name)
@@ -325,7 +326,7 @@ def test_a_pipe_in_the_place_of_a_bundle_is_refused_unread(tmp_path, pipe):
         Bundle.open(tmp_path / "model.zip")
 
 
-@pytest.mark.parametrize("name", [DESCRIPTION, GRAPH, GRAPH_DATA, TOKENIZER])
+@pytest.mark.parametrize("name", [DESCRIPTION, EXPLAIN, GRAPH, GRAPH_DATA, TOKENIZER])
 def test_a_folder_in_the_place_of_a_file_is_refused(folder, name):
     (folder / name).unlink()
     (folder / name).mkdir()
@@ -334,7 +335,7 @@ def test_a_folder_in_the_place_of_a_file_is_refused(folder, name):
         Bundle.open(folder)
 
 
-@pytest.mark.parametrize("name", [DESCRIPTION, GRAPH, GRAPH_DATA, TOKENIZER])
+@pytest.mark.parametrize("name", [DESCRIPTION, EXPLAIN, GRAPH, GRAPH_DATA, TOKENIZER])
 def test_a_file_grown_to_a_terabyte_is_not_read(folder, overwrite, name):
     bundle = Bundle.open(folder)
     overwrite(folder / name, (folder / name).read_bytes())  # another one than the model's own

@@ -277,7 +277,7 @@ def test_a_hub_id_is_downloaded_once_and_then_found_in_the_cache(encoder, hub, l
 
     assert load(hub.url) == expected
     downloaded = [file for command, file in hub.requests if command == "GET"]
-    assert sorted(downloaded) == sorted([DESCRIPTION, *encoder.description.files])
+    assert sorted(downloaded) == sorted([DESCRIPTION, *encoder.description.all_files])
     hub.requests.clear()
     assert load(hub.url) == expected
     assert "GET" not in dict(hub.requests)

@@ -26,7 +26,7 @@ def test_info_describes_an_index(encoder, run, saved):
 
 
 def test_verify_counts_the_files_it_checked(encoder, run, saved, bundle_folder):
-    files = len(encoder.description.files)
+    files = len(encoder.description.all_files)
 
     assert run("verify") == f"{bundle_folder}: {files} files, all as they should be\n"
     assert json.loads(run("verify", "--json", saved)) == {

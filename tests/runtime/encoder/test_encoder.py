@@ -14,7 +14,8 @@ from tokenizers import Tokenizer as LoadedTokenizer
 from spladelet import Document, Encoder, SparseVector
 from spladelet.bundle.description import TOKENIZER, Semantics
 from spladelet.bundle.folder import Bundle
-from spladelet.encoder.encoder import TEXTS_PER_WINDOW, TruncationWarning
+from spladelet.encoder.encoder import TEXTS_PER_WINDOW
+from spladelet.encoder.notices import TruncationWarning
 from spladelet.encoder.session import GraphSession
 from spladelet.encoder.sides import TOKENS_PER_BATCH
 from spladelet.errors import BundleGraphError, InputError, ModelMismatchError
@@ -354,7 +355,7 @@ def test_a_relative_bundle_survives_a_change_of_folder(encoder, copy_bundle, tmp
 
 def test_the_graph_is_loaded_at_the_first_text_and_not_before(bundle_folder):
     encoder = Encoder.load(bundle_folder)
-    graph = encoder._document._session
+    graph = encoder._document._graphs.model
     assert isinstance(graph, GraphSession)
     assert graph._session is None
 
@@ -406,7 +407,7 @@ def test_documents_are_encoded_where_there_is_no_standard_error(run_python):
 
 
 def encoder_path(encoder):
-    return encoder._document._session._bundle.path(TOKENIZER)
+    return encoder._document._graphs.model._bundle.path(TOKENIZER)
 
 
 @pytest.fixture(scope="module")

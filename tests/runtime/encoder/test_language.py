@@ -5,8 +5,8 @@ from importlib.resources import files
 import pytest
 
 from spladelet import Encoder, read_documents
-from spladelet.encoder.encoder import LanguageWarning
 from spladelet.encoder.language import is_plainly_not_english
+from spladelet.encoder.notices import LanguageWarning
 
 FOREIGN = [
     "Die Katze sitzt auf der Matte und schnurrt, das ist nicht laut.",

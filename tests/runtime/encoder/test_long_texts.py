@@ -11,7 +11,7 @@ import pytest
 from spladelet import Document, Encoder, Index
 from spladelet.bundle.description import DESCRIPTION, Description, Semantics
 from spladelet.bundle.find import find_bundle
-from spladelet.encoder.encoder import TruncationWarning
+from spladelet.encoder.notices import TruncationWarning
 from spladelet.errors import InputError
 
 WORDS = "rivers carry water to the sea and bread needs flour salt yeast time heat".split()

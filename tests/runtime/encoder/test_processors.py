@@ -1,5 +1,7 @@
 """The same vector on every processor, with every release of ONNX Runtime that the package admits.
 
+And where its weights come from is the same, too.
+
 Releases times processors: this one, and an emulated one without AVX-512 and VNNI. On a processor
 with VNNI nothing saturates, so only the emulated run can show that the runtime notices and does
 something about it; and that something has ended the process with ten releases, so each is tried.
@@ -39,10 +41,14 @@ texts = [
     "both sides are level at forty, called deuce.",
 ]
 texts.append(" ".join(texts))
-vectors = Encoder.load(threads=1).encode_documents(texts, progress=False)
+encoder = Encoder.load(threads=1)
+vectors = encoder.encode_documents(texts, progress=False)
+terms = encoder.explain_terms(texts[2])
+assert {term.term_id: term.weight for term in terms} == vectors[2].to_dict()
 print(json.dumps({
     "release": onnxruntime.__version__,
     "saturates": _saturates(),
+    "sources": [(term.term, term.source.word) for term in terms],
     "vectors": [
         dict(zip(map(str, v.term_ids.tolist()), map(float.hex, v.weights.tolist())))
         for v in vectors
@@ -67,6 +73,7 @@ def test_vectors_are_bit_identical_on_a_processor_without_vnni(release):
 
     assert haswell["saturates"], "the emulated processor does not saturate: the test shows nothing"
     assert haswell["vectors"] == here["vectors"]
+    assert haswell["sources"] == here["sources"]
 
 
 @pytest.mark.parametrize("release", releases())

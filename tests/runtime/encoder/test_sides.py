@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spladelet.encoder.sides import _RUN_COST, TOKENS_PER_BATCH, _batches
@@ -23,7 +23,8 @@ def every_way(count):
         yield [range(a, b) for a, b in pairwise(places)]
 
 
-@given(st.lists(st.sampled_from([1, 5, 6, 40, 200, 512]) | st.integers(1, 600), max_size=8))
+@given(st.lists(st.sampled_from([1, 5, 6, 40, 200, 201, 512]) | st.integers(1, 600), max_size=9))
+@example([200] * 6 + [201])
 def test_texts_run_together_at_the_least_cost(lengths):
     batches = _batches(lengths)
 
