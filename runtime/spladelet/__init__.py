@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spladelet.documents import Document, read_documents
     from spladelet.encoder import Encoder, Encoding, LanguageWarning, TruncationWarning
     from spladelet.explain import Explanation, WordScore
+    from spladelet.explaining import Explainer
     from spladelet.index import Hit, Index, IndexWriter, StemmerWarning
     from spladelet.lexical import Words
     from spladelet.vector_files import read_vectors
@@ -26,6 +27,7 @@ __all__ = [
     "Document",
     "Encoder",
     "Encoding",
+    "Explainer",
     "Explanation",
     "Hit",
     "Index",
@@ -49,6 +51,7 @@ _HOME = {
     "Document": "documents",
     "Encoder": "encoder",
     "Encoding": "encoder",
+    "Explainer": "explaining",
     "Explanation": "explain",
     "Hit": "index",
     "Index": "index",

@@ -291,6 +291,33 @@ class Segment:
             places
         ]
 
+    def row_among(
+        self, rank: int, term_ids: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return those of a document's terms that are among these, ascending, and their weights.
+
+        They are looked up list by list, in a fraction of the time that `row` takes.
+
+        Raises:
+            IndexFormatError: One of these posting lists on disk is damaged.
+        """
+        stored = self.postings
+        number = np.array([self.live[rank] if len(self.deleted) else rank], np.int32)
+        places, _ = stored.find(term_ids, np.empty(len(term_ids), np.float32))
+        if self.checks is not None:
+            self.checks.lists(stored, places)
+        weights = np.zeros(len(places), np.float32)
+        bounds = zip(
+            stored.offsets[places].tolist(), stored.offsets[places + 1].tolist(), strict=True
+        )
+        for i, (start, end) in enumerate(bounds):
+            _, there = shared(number, stored.numbers[start:end])
+            if len(there):
+                weights[i] = stored.impacts[start + int(there[0])]
+        weights *= stored.scales[places]
+        has = weights > 0
+        return stored.terms[places][has][::-1], weights[has][::-1]
+
     def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
         """Return the vectors as a CSR matrix's offsets, term ids and weights; none of the deleted.
 

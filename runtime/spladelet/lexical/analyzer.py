@@ -13,7 +13,7 @@ letter is, so that a character younger than the Python at hand may be none.
 import re
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import cache
 from itertools import pairwise
 
@@ -115,6 +115,23 @@ class Analyzer:
             for word in self.words(surface):
                 found.setdefault(word, surface)
         return found
+
+    def places(self, text: str, words: Container[str]) -> Iterator[tuple[int, int, str]]:
+        """Yield where some words stand in a text, in characters, in their order.
+
+        What is written together, such as a name with a hyphen in it, is one place; of scripts that
+        do not part their words, each character or pair is.
+        """
+        for match in _SURFACE.finditer(text.translate(_APOSTROPHES)):
+            surface, start = match[0], match.start()
+            for word in dict.fromkeys(self.words(surface)):
+                if word not in words:
+                    continue
+                if _UNPARTED.search(word):
+                    for inside in re.finditer(re.escape(word), surface):
+                        yield start + inside.start(), start + inside.end(), word
+                else:
+                    yield start, match.end(), word
 
     def _words_of(self, surface: str) -> Iterable[str]:
         parts = self._part.findall(surface)

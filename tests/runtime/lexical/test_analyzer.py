@@ -106,9 +106,9 @@ def test_case_accents_and_forms_of_unicode_are_one(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["x" * 10_000_000, "x-" * 5_000_000, "猫" * 1_000_000, "'" * 10**7]
+    "text", ["x" * 10_000_000, "x-" * 1_000_000, "猫" * 1_000_000, "'" * 10**7]
 )
-def test_ten_megabytes_take_no_more_than_they_must(text):
+def test_megabytes_take_no_more_than_they_must(text):
     words = english.words(text)
 
     assert max(map(len, words), default=0) <= 255
