@@ -5,25 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spladelet.documents import Document
-from spladelet.encoder.encoder import Encoder, TruncationWarning
+from spladelet.encoder.encoder import Encoder
+from spladelet.encoder.notices import TruncationWarning
 from spladelet.evaluation.experiment import Outcome, System
 from spladelet.evaluation.runs import Run, ranking
-from spladelet.explain import TermScore, WordScore
+from spladelet.explain import TermScore, WeightedTerm, WordScore
+from spladelet.explaining import Explainer, Snippet
 
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """A term of an encoded query.
-
-    Attributes:
-        term: The vocabulary's entry.
-        weight: Its weight.
-        added: Whether the model added it to the query's own words.
-    """
-
-    term: str
-    weight: float
-    added: bool
+_PASSAGE = 260  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +24,14 @@ class Example:
         query: Its text.
         ours: The model's value of the first measure.
         theirs: The baseline's.
-        terms: The query as the model reads it, the heaviest terms first.
+        terms: The query as the model reads it, the heaviest terms first, with their sources if the
+            model can tell.
         relevant: The best judged of its relevant documents, of equals the one the model ranks
             highest; None if none is there.
         our_rank: Where the model ranks it, from 1; None if not at all.
         their_rank: Where the baseline does.
         words: Why it scores as it does: terms and words, the largest share first.
+        passage: Where its score comes from; None if it is in no index.
         our_first: What the model ranks first; None if nothing was found.
         their_first: What the baseline does.
     """
@@ -49,11 +40,12 @@ class Example:
     query: str
     ours: float
     theirs: float
-    terms: Sequence[Term]
+    terms: Sequence[WeightedTerm]
     relevant: Document | None
     our_rank: int | None
     their_rank: int | None
     words: Sequence[TermScore | WordScore]
+    passage: Snippet | None
     our_first: Document | None
     their_first: Document | None
 
@@ -101,6 +93,7 @@ def _example(
     last = len(documents)
     best = min(found, key=lambda d: (-grades[d], our_ranks.get(d, last)), default=None)
     relevant = documents[best] if best is not None else None
+    words, passage = _why(encoder, outcome, text, relevant)
     return Example(
         query,
         text,
@@ -110,21 +103,24 @@ def _example(
         relevant,
         our_ranks.get(best) if best is not None else None,
         their_ranks.get(best) if best is not None else None,
-        _why(encoder, outcome, text, relevant) if relevant else (),
+        words,
+        passage,
         _first(our_ranks, documents),
         _first(their_ranks, documents),
     )
 
 
 def _why(
-    encoder: Encoder, outcome: Outcome, query: str, document: Document
-) -> list[TermScore | WordScore]:
+    encoder: Encoder, outcome: Outcome, query: str, document: Document | None
+) -> tuple[Sequence[TermScore | WordScore], Snippet | None]:
+    if document is None:
+        return (), None
     index = outcome.index
     number = None if index is None else index.find(document.id)
     if index is None or number is None:
-        return encoder.explain(query, document).parts
-    scores = index.word_scores(encoder.encode_query(query), number)
-    return encoder.explain(query, document, lexical=scores).parts
+        return encoder.explain(query, document).parts, None
+    explainer = Explainer(index, encoder, encoder.encode_query(query))
+    return explainer.explain(number).parts, explainer.snippet(number, width=_PASSAGE)
 
 
 def _ranks(run: Run, query: str) -> dict[str, int]:
@@ -135,7 +131,7 @@ def _first(ranks: Mapping[str, int], documents: Mapping[str, Document]) -> Docum
     return documents.get(next(iter(ranks), ""))
 
 
-def _terms(encoder: Encoder, text: str) -> list[Term]:
-    own = {term_id for _, ids in encoder.query_words(text) for term_id in ids}
-    weights = encoder.encode_query(text).to_dict()
-    return [Term(encoder.term(i), weight, i not in own) for i, weight in weights.items()]
+def _terms(encoder: Encoder, text: str) -> Sequence[WeightedTerm]:
+    if encoder.can_trace:
+        return encoder.explain_terms(text, side="query")
+    return encoder.terms(text, encoder.encode_query(text), side="query")

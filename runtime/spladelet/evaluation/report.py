@@ -12,7 +12,8 @@ from spladelet.encoder.encoder import Encoder
 from spladelet.evaluation import plots, tables
 from spladelet.evaluation.examples import Example, wins_and_losses
 from spladelet.evaluation.experiment import Outcome
-from spladelet.explain import TermScore, WordScore
+from spladelet.explain import TermScore, WeightedTerm, WordScore
+from spladelet.explaining.snippets import Snippet, pieces
 from spladelet.files import replacing
 from spladelet.printable import clean, field, snippet
 
@@ -119,11 +120,18 @@ def _example(example: Example) -> Mapping[str, Any]:
         "ours": example.ours,
         "theirs": example.theirs,
         "terms": [
-            {"term": t.term, "weight": t.weight, "share": t.weight / heaviest, "added": t.added}
+            {
+                "term": t.term,
+                "weight": t.weight,
+                "share": t.weight / heaviest,
+                "added": not t.in_text,
+                "why": _why(t),
+            }
             for t in example.terms[:_TERMS]
         ],
         "more": max(0, len(example.terms) - _TERMS),
         "relevant": _document(example.relevant),
+        "passage": _passage(example.passage),
         "our_rank": example.our_rank,
         "their_rank": example.their_rank,
         "words": [
@@ -132,6 +140,30 @@ def _example(example: Example) -> Mapping[str, Any]:
         "our_first": _document(example.our_first),
         "their_first": _document(example.their_first),
     }
+
+
+def _why(term: WeightedTerm) -> str:
+    """Say for which word of the query the model added a term."""
+    if term.in_text or term.source is None:
+        return ""
+    return "for the text as a whole" if term.source.special else f"for {field(term.source.word)}"
+
+
+def _passage(found: Snippet | None) -> list[Mapping[str, str]]:
+    """Return the parts of a passage, each with the class by which the page draws it."""
+    if found is None:
+        return []
+    ends = ["… " if found.cut_before else "", " …" if found.cut_after else ""]
+    parts = [
+        {
+            "text": clean(" ".join(text.split("\n"))),
+            "kind": "" if mark is None else "behind" if mark.added else "matched",
+            "why": "" if mark is None else field(", ".join(mark.terms)),
+        }
+        for text, mark in pieces(found.text, found.marks)
+    ]
+    plain = {"kind": "", "why": ""}
+    return [{"text": ends[0], **plain}, *parts, {"text": ends[1], **plain}]
 
 
 def _kind(part: TermScore | WordScore) -> str:

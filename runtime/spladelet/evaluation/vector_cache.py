@@ -21,7 +21,8 @@ from spladelet.batches import batched
 from spladelet.bundle.bundle_files import read_file
 from spladelet.caches import cache_folder
 from spladelet.documents import Document
-from spladelet.encoder.encoder import Encoder, TruncationWarning
+from spladelet.encoder.encoder import Encoder
+from spladelet.encoder.notices import TruncationWarning
 from spladelet.errors import InputError
 from spladelet.files import replacing
 from spladelet.progress import Progress

@@ -109,7 +109,7 @@ def test_wins_are_wins_and_losses_are_losses(encoder, outcome):
     first = wins[0]
     assert first.our_rank == 1 / outcome.model.values["RR@10"][first.query_id]
     assert first.relevant.id in outcome.collection.qrels[first.query_id]
-    assert any(term.added for term in first.terms)
+    assert any(not term.in_text and term.source for term in first.terms)
     weights = [term.weight for term in first.terms]
     assert weights == sorted(weights, reverse=True)
 
