@@ -10,19 +10,22 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from spladelet._version import __version__
 from spladelet.encoder import Encoder
 from spladelet.errors import InputError
 from spladelet.index.index import Index
-from spladelet.server import searching_over_http, vectors_over_http
+from spladelet.server import explaining_over_http, searching_over_http, vectors_over_http
 from spladelet.server.endpoints import Endpoint, describe
+from spladelet.server.explorer import page
 from spladelet.server.guards import Guard
 from spladelet.server.limits import Limits
 from spladelet.server.refusals import Refusal
 from spladelet.server.served import Served
 
-_OPEN = ("/health",)  # asked by who has no token: load balancers, probes
+# Asked by who has no token: load balancers, probes, and a browser for the page, which then asks.
+_OPEN = ("/health", "/")
 
 
 def create_app(
@@ -41,7 +44,7 @@ def create_app(
             does for an index of words alone.
         index: The index's folder, or an index in memory; None serves none.
         writable: Whether requests may change the index, which must be a folder then.
-        token: What every request must bear, but for `/health`; None asks for none.
+        token: What every request must bear, but for `/health` and the page; None asks for none.
         limits: What is taken; None takes the defaults.
         origins: Web pages of which browsers may ask (CORS), such as "https://example.org"; none by
             default.
@@ -59,8 +62,6 @@ def create_app(
     kept = limits or Limits()
     load = (lambda: encoder) if isinstance(encoder, Encoder) else encoder
     served = Served(load, index, kept, is_writable=writable)
-    endpoints = _endpoints(served)
-    described = describe(endpoints, __version__, has_token=token is not None)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -71,40 +72,55 @@ def create_app(
         finally:
             await served.stop()
 
-    async def openapi(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
-        del request, body, served
-        return described
-
-    about = Endpoint("GET", "/openapi.json", "This", openapi, {"type": "object"}, needs_ready=False)
-    routes = [route for endpoint in (*endpoints, about) for route in endpoint.routes(served)]
-    guard: list[Any] = [
-        Middleware(
-            Guard,
-            meters=served.meters,
-            token=None if token is None else token.strip(),  # files end in a new line
-            open_paths=_OPEN,
-            seconds=kept.request_seconds,
-        )
-    ]
-    if origins:
-        guard.insert(
-            0,
-            Middleware(
-                CORSMiddleware,
-                allow_origins=list(origins),
-                allow_methods=["*"],
-                allow_headers=["authorization", "content-type"],
-            ),
-        )
+    guard = Middleware(
+        Guard,
+        meters=served.meters,
+        token=None if token is None else token.strip(),  # files end in a new line
+        open_paths=_OPEN,
+        seconds=kept.request_seconds,
+    )
     app = Starlette(
-        routes=routes,
-        middleware=guard,
+        routes=_routes(served, has_token=token is not None),
+        middleware=[*_cross_origin(origins), guard],
         lifespan=lifespan,
         exception_handlers={404: _unknown, 405: _unknown},
     )
     app.router.redirect_slashes = False  # to wherever the header Host says
     app.state.served = served
     return app
+
+
+def _cross_origin(origins: Sequence[str]) -> list[Middleware]:
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["*"],
+            allow_headers=["authorization", "content-type"],
+        )
+    ]
+
+
+def _routes(served: Served, *, has_token: bool) -> list[Route]:
+    """Return the routes of all endpoints, and of what describes them."""
+    endpoints = _endpoints(served)
+    described = describe(endpoints, __version__, has_token=has_token)
+
+    async def openapi(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
+        del request, body, served
+        return described
+
+    async def explorer(request: Request, body: Any, served: Served) -> Response:  # noqa: ANN401
+        del request, body, served
+        return page()
+
+    about = [
+        Endpoint("GET", "/openapi.json", "This", openapi, {"type": "object"}, needs_ready=False),
+        Endpoint("GET", "/", "A page to search and explore with", explorer, {}, needs_ready=False),
+    ]
+    return [route for endpoint in (*endpoints, *about) for route in endpoint.routes(served)]
 
 
 def _endpoints(served: Served) -> list[Endpoint]:
@@ -124,7 +140,7 @@ def _endpoints(served: Served) -> list[Endpoint]:
         ),
     ]
     if served.has_model:
-        found += vectors_over_http.endpoints(served.limits)
+        found += vectors_over_http.endpoints(served.limits) + explaining_over_http.of_model()
     if served.has_index:
         found += searching_over_http.endpoints(served.limits)
     return found

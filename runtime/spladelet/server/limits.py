@@ -16,9 +16,11 @@ class Limits:
         texts: In one request to encode, as many as text-embeddings-inference takes.
         documents: In one request that changes the index.
         hits: That one search returns.
+        snippets: That one search makes, each of which takes as long as encoding a document.
         ids: That one search is narrowed to, or one request asks for.
         queue_texts: That wait to be encoded, of all requests; what comes then is refused with 429.
         queue_changes: Requests that wait to change the index, likewise.
+        queue_reasons: Requests that wait to be told why, likewise.
         batch_tokens: That are encoded together, about: while they are, others wait.
         batches: That are encoded side by side, each on one thread, with a second copy of the
             model's weights in memory; 0 for as many as the model's threads, and 1 of a model of
@@ -38,9 +40,11 @@ class Limits:
     texts: int = 32
     documents: int = 1000
     hits: int = 1000
+    snippets: int = 20
     ids: int = 10_000
     queue_texts: int = 2048
     queue_changes: int = 32
+    queue_reasons: int = 32
     batch_tokens: int = 4096
     batches: int = 0
     request_seconds: float = 60.0

@@ -124,6 +124,48 @@ ELASTICSEARCH_ANSWER: Schema = body(
     ),
 )
 
+_SOURCE: Schema = {
+    "description": "Where in the text it comes from, in characters; null if the model cannot tell",
+    **body(
+        ["word", "start", "end", "special"],
+        word=TEXT,
+        start={"type": "integer"},
+        end={"type": "integer"},
+        special={
+            "type": "boolean",
+            "description": "Whether it comes from a token that stands for the text as a whole",
+        },
+    ),
+    "type": ["object", "null"],
+}
+_MARKS: Schema = {
+    "type": "array",
+    "description": "What matters, in order, in characters; none overlap",
+    "items": body(
+        ["start", "end", "terms", "added", "score"],
+        start={"type": "integer"},
+        end={"type": "integer"},
+        terms={"type": "array", "items": TEXT},
+        added={
+            "type": "boolean",
+            "description": "Whether it only stands behind terms that the model added",
+        },
+        score=NUMBER,
+    ),
+}
+_SNIPPET: Schema = {
+    "description": "The passage that the score comes from; only if asked for, and for few hits",
+    **body(
+        ["text", "start", "marks", "title_marks", "cut_before", "cut_after"],
+        text=TEXT,
+        start={"type": "integer", "description": "Where in the document's text it begins"},
+        marks=_MARKS,
+        title_marks=_MARKS,
+        cut_before={"type": "boolean"},
+        cut_after={"type": "boolean"},
+    ),
+    "type": ["object", "null"],
+}
 _HIT: Schema = body(
     ["id", "score", "margin", "lexical", "title", "text", "metadata"],
     id=TEXT,
@@ -133,6 +175,7 @@ _HIT: Schema = body(
     title=TEXT,
     text=TEXT,
     metadata={"type": "object"},
+    snippet=_SNIPPET,
 )
 HITS: Schema = body(["hits"], hits={"type": "array", "items": _HIT})
 
@@ -152,6 +195,11 @@ def search(limits: Limits) -> Schema:
             "anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}],
         },
         ids=ids,
+        snippets={
+            "type": "boolean",
+            "default": False,
+            "description": f"Whether the first {limits.snippets} hits say which passage matters",
+        },
     ) | {
         "description": "A query, a vector, or both",
         "anyOf": [{"required": ["query"]}, {"required": ["vector"]}],
@@ -161,13 +209,32 @@ def search(limits: Limits) -> Schema:
 EXPLAIN: Schema = body(["query", "id"], query=TEXT, id=TEXT, lexical=_LEXICAL)
 _TERM_SCORE: Schema = {"type": "object"}
 EXPLANATION: Schema = body(
-    ["score", "terms", "words", "added_share", "lexical", "lexical_share"],
+    ["score", "terms", "words", "added_share", "lexical", "lexical_share", "marks", "title_marks"],
     score=NUMBER,
     terms={"type": "array", "items": _TERM_SCORE},
     words={"type": "array", "items": _TERM_SCORE},
     added_share=NUMBER,
     lexical={"type": "array", "items": _TERM_SCORE},
     lexical_share=NUMBER,
+    marks=_MARKS | {"description": "What in the document's text matters, in order, in characters"},
+    title_marks=_MARKS | {"description": "The same of its title"},
+)
+
+TERMS_OF: Schema = body(["text"], text=TEXT)
+TERMS: Schema = body(
+    ["terms", "truncated"],
+    terms={
+        "type": "array",
+        "items": body(
+            ["term", "term_id", "weight", "in_text", "source"],
+            term=TEXT,
+            term_id=_TERM_ID,
+            weight=_WEIGHT,
+            in_text={"type": "boolean", "description": "If not, the model added it"},
+            source=_SOURCE,
+        ),
+    },
+    truncated={"type": "boolean", "description": "Whether the text was longer than is read"},
 )
 
 _DOCUMENT: Schema = body(

@@ -1,17 +1,15 @@
-"""The index over HTTP: search, explain, and documents."""
+"""The index over HTTP: search, and documents."""
 
-from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
 
 from spladelet.documents import Document
-from spladelet.explain import of_words_alone
 from spladelet.metadata import plain_metadata
-from spladelet.server import schemas
+from spladelet.server import explaining_over_http, schemas
 from spladelet.server.endpoints import Endpoint
+from spladelet.server.explaining_over_http import explainer_of, missing, snippets
 from spladelet.server.limits import Limits
-from spladelet.server.refusals import Refusal
 from spladelet.server.served import Served
 from spladelet.server.served_index import vector_of
 from spladelet.vector import SparseVector
@@ -28,15 +26,7 @@ def endpoints(limits: Limits) -> list[Endpoint]:
         Endpoint(
             "POST", "/v1/search", "Search", _search, schemas.HITS, schemas.search(limits), _READING
         ),
-        Endpoint(
-            "POST",
-            "/v1/explain",
-            "Take the score of a document for a query apart",
-            _explain,
-            schemas.EXPLANATION,
-            schemas.EXPLAIN,
-            _READING,
-        ),
+        *explaining_over_http.of_index(),
         Endpoint(
             "POST",
             "/v1/documents/get",
@@ -85,7 +75,7 @@ async def _search(request: Request, body: Any, served: Served) -> Any:  # noqa: 
         asked = await served.model.encode_query(query, request)
     k = int(body["k"])  # 10.0 is a whole number, too
 
-    def search() -> list[dict[str, Any]]:
+    def search() -> tuple[list[int], list[dict[str, Any]]]:
         hits = index.search(
             asked,
             k,
@@ -94,33 +84,14 @@ async def _search(request: Request, body: Any, served: Served) -> Any:  # noqa: 
             where=body.get("where"),
             ids=body.get("ids"),
         )
-        return [hit.to_dict() for hit in hits]
+        return [hit.number for hit in hits], [hit.to_dict() for hit in hits]
 
-    return {"hits": await served.in_thread(search)}
-
-
-async def _explain(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
-    index, query, lexical = served.index.snapshot(), body["query"], body.get("lexical")
-    number = await served.in_thread(index.find, body["id"])
-    if number is None:
-        raise _missing(body["id"])
-    if lexical == "only" or index.has_words_alone:
-        words = await served.in_thread(lambda: index.word_scores(query, number, lexical=lexical))
-        return asdict(of_words_alone(words))
-    vector = await served.model.encode_query(query, request)
-
-    def explain() -> dict[str, Any]:
-        return asdict(
-            served.model.encoder.explain(
-                query,
-                index.document(number),
-                query_vector=vector,
-                document_vector=index.vector(number),
-                lexical=index.word_scores(vector, number, lexical=lexical),
-            )
-        )
-
-    return await served.in_thread(explain)
+    numbers, hits = await served.in_thread(search)
+    if body.get("snippets"):
+        explainer = explainer_of(served, index, asked, lexical)
+        made = await snippets(request, served, explainer, numbers)
+        hits = [hit | {"snippet": part} for hit, part in zip(hits, made, strict=True)]
+    return {"hits": hits}
 
 
 async def _get(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
@@ -134,7 +105,7 @@ async def _get_one(request: Request, body: Any, served: Served) -> Any:  # noqa:
     identity = request.path_params["id"]
     found = await served.in_thread(served.index.documents, [identity])
     if not found:
-        raise _missing(identity)
+        raise missing(identity)
     return _told(found[0])
 
 
@@ -176,7 +147,3 @@ def _told(document: Document) -> dict[str, Any]:
         "title": document.title,
         "metadata": dict(document.metadata),
     }
-
-
-def _missing(identity: str) -> Refusal:
-    return Refusal(404, "Validation", f"the index has no document with id {identity!r:.80}.")

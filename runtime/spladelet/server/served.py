@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from starlette.requests import Request
+
 from spladelet.documents import Document
 from spladelet.encoder import Encoder, Encoding
 from spladelet.errors import InputError
@@ -66,6 +68,9 @@ class Served:
         self._is_ready = False
         self._failure: BaseException | None = None
         self._threads = ThreadPoolExecutor(_SEARCHES, "search")
+        # One at a time, on all of the model's threads: searches do not wait behind them.
+        self._explaining = ThreadPoolExecutor(1, "explain")
+        self._turn, self._waiting = asyncio.Lock(), 0
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -121,7 +126,8 @@ class Served:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)  # `_begin` has noted them
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._explaining):
+            threads.shutdown(wait=False, cancel_futures=True)
         if self._index is not None:
             await self._index.close()
 
@@ -161,6 +167,28 @@ class Served:
         """Do something in a thread of those that search."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, partial(work, *arguments))
+
+    async def explaining(
+        self, request: Request, work: Callable[..., _Result], *arguments: object
+    ) -> _Result:
+        """Do something that runs the model to say why, one after the other.
+
+        Raises:
+            Refusal: Too much waits already, or who asked has left meanwhile.
+        """
+        if self._waiting >= self.limits.queue_reasons:
+            raise Refusal(
+                429, "Overloaded", "too many ask why; ask again later.", {"Retry-After": "1"}
+            )
+        self._waiting += 1
+        try:
+            async with self._turn:
+                if await request.is_disconnected():
+                    raise Refusal(499, "Validation", "the client has left.")
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._explaining, partial(work, *arguments))
+        finally:
+            self._waiting -= 1
 
     async def upsert(self, documents: Sequence[Document]) -> tuple[int, int]:
         """Put documents in the place of those with their ids.

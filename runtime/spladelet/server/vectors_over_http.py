@@ -34,52 +34,19 @@ _AS = {
 
 def endpoints(limits: Limits) -> list[Endpoint]:
     """Return the endpoints that encode."""
-
-    async def embed_sparse(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
-        truncate = limits.auto_truncate if body["truncate"] is None else body["truncate"]
-        is_left = body["truncation_direction"].lower() == "left"
-        wanted = Wanted(
-            _texts(body["inputs"]),
-            side_of(request, body["prompt_name"]),
-            "end" if is_left else "beginning",
-            is_strict=not truncate,
-        )
-        found = await served.model.encode(wanted, request)
-        return Response(_sparse_values(found.vectors), media_type="application/json")
-
-    async def info(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
-        del request, body
-        described = served.model.encoder.description
-        return {
-            "model_id": described.name,
-            "model_sha": served.model.encoder.fingerprint,
-            "model_dtype": "int8" if described.quantization else "float32",
-            "model_type": {"embedding": {"pooling": "splade"}},
-            "max_concurrent_requests": limits.connections,
-            "max_input_length": described.document.max_length,
-            "max_batch_tokens": limits.batch_tokens,
-            "max_batch_requests": None,
-            "max_client_batch_size": limits.texts,
-            "auto_truncate": limits.auto_truncate,
-            "tokenization_workers": 1,
-            "version": __version__,
-            "sha": None,
-            "docker_label": None,
-        }
-
     return [
         Endpoint(
             "POST",
             "/embed_sparse",
             "Encode texts, as text-embeddings-inference does",
-            embed_sparse,
+            _embed_sparse,
             schemas.SPARSE_VALUES,
             schemas.embed_sparse(limits),
             _ENCODING,
             [SIDE],
         ),
         Endpoint(
-            "GET", "/info", "Say what is served, likewise", info, schemas.OBJECT, None, (424,)
+            "GET", "/info", "Say what is served, likewise", _info, schemas.OBJECT, None, (424,)
         ),
         Endpoint(
             "POST",
@@ -112,6 +79,40 @@ def endpoints(limits: Limits) -> list[Endpoint]:
             [SIDE],
         ),
     ]
+
+
+async def _embed_sparse(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
+    truncate = served.limits.auto_truncate if body["truncate"] is None else body["truncate"]
+    is_left = body["truncation_direction"].lower() == "left"
+    wanted = Wanted(
+        _texts(body["inputs"]),
+        side_of(request, body["prompt_name"]),
+        "end" if is_left else "beginning",
+        is_strict=not truncate,
+    )
+    found = await served.model.encode(wanted, request)
+    return Response(_sparse_values(found.vectors), media_type="application/json")
+
+
+async def _info(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401
+    del request, body
+    described = served.model.encoder.description
+    return {
+        "model_id": described.name,
+        "model_sha": served.model.encoder.fingerprint,
+        "model_dtype": "int8" if described.quantization else "float32",
+        "model_type": {"embedding": {"pooling": "splade"}},
+        "max_concurrent_requests": served.limits.connections,
+        "max_input_length": described.document.max_length,
+        "max_batch_tokens": served.limits.batch_tokens,
+        "max_batch_requests": None,
+        "max_client_batch_size": served.limits.texts,
+        "auto_truncate": served.limits.auto_truncate,
+        "tokenization_workers": 1,
+        "version": __version__,
+        "sha": None,
+        "docker_label": None,
+    }
 
 
 async def _encode(request: Request, body: Any, served: Served) -> Any:  # noqa: ANN401

@@ -15,7 +15,7 @@ import urllib.request
 import pytest
 
 pytest.importorskip("starlette", reason="needs the extra `serve`")
-pytest.importorskip("httpx2", reason="needs httpx2 (extra `dev`)")
+pytest.importorskip("httpx2", reason="needs httpx2 (extra `test`)")
 
 from starlette.testclient import TestClient
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -69,7 +70,8 @@ def test_sigterm_under_load_loses_no_accepted_request(start):
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(1)
+    while len(found) < 16 and threads[0].is_alive():
+        time.sleep(0.01)
     server.child.terminate()
     for thread in threads:
         thread.join(30)
@@ -78,7 +80,7 @@ def test_sigterm_under_load_loses_no_accepted_request(start):
     # Each request of which it read the head is logged: all were answered, and arrived.
     noted = [line.split()[-3] for line in log.splitlines() if "POST /embed_sparse" in line]
     assert set(noted) == {"200"}
-    assert len(noted) == len(found) > 100
+    assert len(noted) == len(found) > 8
     assert {status for status, _ in found} == {200}
     assert all(answer[0] for _, answer in found)
 
@@ -100,7 +102,9 @@ def test_a_kill_under_upserts_leaves_the_old_or_the_new(start, growing, seed):
 
     thread = threading.Thread(target=write)
     thread.start()
-    time.sleep(0.4 + random.Random(seed).random() * 0.4)
+    while len(done) < 3 and thread.is_alive():
+        time.sleep(0.01)
+    time.sleep(random.Random(seed).random() * 0.4)
     server.child.kill()
     thread.join(30)
     verify_index(growing)
@@ -242,7 +246,9 @@ def test_hostile_requests_find_nothing(start, saved):
     for thread in threads:
         thread.join(120)
     assert len(statuses) == ATTACKS
-    assert {status[:1] for status in statuses} <= {b"", b"2", b"4"}
+    failed = [line for line in server.log().splitlines() if re.search(r" 5\d\d [\d.]+ ms$", line)]
+    failed = [line for line in failed if "/health" not in line]  # 503 while it loads
+    assert {status[:1] for status in statuses} <= {b"", b"2", b"4"}, failed
     assert sum(status != b"" for status in statuses) > ATTACKS / 2
     assert server.ask("/embed_sparse", {"inputs": "cat"})[0] == 200
     assert server.resident_mb() - before < 60
