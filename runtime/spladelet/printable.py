@@ -12,8 +12,13 @@ import textwrap
 # Control characters, what ends lines, what turns the direction of writing around, and halves of
 # characters, which no output can encode. Marks and joiners that scripts need are left alone.
 _UNSAFE = r"\x7f-\x9f\u061c\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+# Where text begins to stand out, and ends to: no characters of Unicode, so that no text has them by
+# right; one that does shows them escaped. `styled` makes of them what a terminal obeys.
+BOLD, UNDERLINED, PLAIN = "\ufdd0", "\ufdd1", "\ufdd2"
+_STYLES = {ord(BOLD): "\x1b[1m", ord(UNDERLINED): "\x1b[4m", ord(PLAIN): "\x1b[0m"}
 _IN_LINES = re.compile(rf"[\x00-\x08\x0b-\x1f{_UNSAFE}]")
-_IN_FIELDS = re.compile(rf"[\x00-\x1f{_UNSAFE}]")
+_IN_FIELDS = re.compile(rf"[\x00-\x1f{BOLD}-{PLAIN}{_UNSAFE}]")
+_IN_JSON = re.compile(rf"[\x00-\x08\x0b-\x1f{BOLD}-{PLAIN}{_UNSAFE}]")
 _LONGEST_LINE = 2000
 _LONGEST_FIELD = 200
 
@@ -21,6 +26,11 @@ _LONGEST_FIELD = 200
 def clean_lines(text: str) -> str:
     """Return text of several lines, with only line breaks and tabs left of what controls."""
     return _IN_LINES.sub(_shown, text)
+
+
+def styled(text: str) -> str:
+    """Return clean text with its styles as a terminal has them."""
+    return text.translate(_STYLES)
 
 
 def clean(text: str) -> str:
@@ -51,7 +61,7 @@ def to_json(value: object) -> str:
 
 def clean_json(text: str) -> str:
     """Return JSON that says the same and of which a terminal obeys nothing."""
-    return _IN_LINES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _shown(match: re.Match[str]) -> str:

@@ -27,15 +27,16 @@ _last_line = [0.0]  # when the last one was written
 
 
 @contextmanager
-def showing(show: bool | None, label: str) -> Iterator[None]:  # noqa: FBT001
+def showing(show: bool | None, label: str | None) -> Iterator[None]:  # noqa: FBT001
     """Say whether progress is shown where nothing else is said; None means as `Progress` does.
 
-    What cannot be counted, or takes its time before it is, has a line now and then, too.
+    What cannot be counted, or takes its time before it is, has a line now and then, too; without a
+    label it has none.
     """
     token, ended = _shown.set(show), Event()
-    waiting = Thread(None, _say_it_goes_on, "progress", (label, ended), daemon=True)
+    waiting = Thread(None, _say_it_goes_on, "progress", (label or "", ended), daemon=True)
     try:
-        if show is not False and not _has_terminal():
+        if label is not None and show is not False and not _has_terminal():
             waiting.start()
         yield
     finally:

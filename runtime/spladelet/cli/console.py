@@ -18,9 +18,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import IO, Any, NoReturn
 
-from spladelet.encoder.encoder import LanguageWarning, TruncationWarning
+from spladelet.encoder.notices import LanguageWarning, TruncationWarning
 from spladelet.errors import InputError, SpladeletError
-from spladelet.printable import clean_lines, one_line
+from spladelet.printable import clean_lines, one_line, styled
 
 DEBUG = "SPLADELET_DEBUG"
 
@@ -82,8 +82,15 @@ def show(text: str) -> None:
     """
     if sys.stdout is None:
         raise OSError(_CLOSED)
-    sys.stdout.write(f"{clean_lines(text)}\n")
+    cleaned = clean_lines(text)
+    sys.stdout.write(f"{styled(cleaned) if has_styles() else cleaned}\n")
     sys.stdout.flush()
+
+
+def has_styles() -> bool:
+    """Say whether standard output is a terminal that shows styles; see https://no-color.org."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout is not None and sys.stdout.isatty() and not is_plain
 
 
 def tell(message: str) -> None:

@@ -4,13 +4,17 @@ What others wrote goes into a line through `plain`, cut to what can be looked at
 """
 
 import json
+import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from spladelet.explain import Explanation, TermScore, WordScore
-from spladelet.printable import clean, field, snippet, to_json
+from spladelet.cli.console import has_styles
+from spladelet.explain import Explanation, Source, TermScore, WeightedTerm, WordScore
+from spladelet.explaining.snippets import Mark, Snippet
+from spladelet.printable import BOLD, PLAIN, UNDERLINED, clean, field, snippet, to_json
 
 _BAR_WIDTH = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -63,12 +67,35 @@ def bar(share: float) -> str:
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR_WIDTH)
 
 
-def hits(found: Sequence[Found], which: str = "") -> str:
-    """Draw hits, one a line, cut to the terminal's width; `which` documents were looked at."""
+def hits(found: Sequence[Found], which: str = "", snippets: Sequence[Snippet] | None = None) -> str:
+    """Draw hits, one a line, cut to the terminal's width; `which` documents were looked at.
+
+    With snippets, each has below it the passage that its score comes from.
+    """
     if not found:
         return f"no document {which}shares a term with the query"
     width = _width([field(hit.id) for hit in found])
-    return "\n".join(_hit(hit, width) for hit in found)
+    if snippets is None:
+        return "\n".join(_hit(hit, width) for hit in found)
+    pairs = zip(found, snippets, strict=True)
+    return "\n".join(_hit_with_snippet(hit, part, width) for hit, part in pairs)
+
+
+def passage(part: Snippet, indent: int) -> str:
+    """Draw the passage of a snippet, in lines of the terminal's width."""
+    width = max(terminal_width() - indent, 20)
+    ends = ["… " if part.cut_before else "", " …" if part.cut_after else ""]
+    pieces = [*_words_of(part.text, part.marks)]
+    lines, line = list[str](), ends[0]
+    length = len(line)
+    for shown, size in [*pieces, (ends[1].strip(), len(ends[1].strip()))]:
+        if length and length + 1 + size > width:
+            lines.append(line)
+            line, length = "", 0
+        space = " " if line and not line.endswith(" ") and size else ""
+        line, length = line + space + shown, length + len(space) + size
+    lines.append(line)
+    return "\n".join(" " * indent + line.rstrip() for line in lines)
 
 
 def explanation(result: Explanation, top: int) -> str:
@@ -93,14 +120,38 @@ def explanation(result: Explanation, top: int) -> str:
 
 
 def origin(word: TermScore) -> str:
-    """Say on which side the model added a term."""
+    """Say on which side the model added a term, and for which of the text's words."""
+    of_query, of_document = source(word.query_source), source(word.document_source)
     if word.in_query and word.in_document:
         return "in both texts"
     if word.in_query:
-        return "in the query, added to the document"
+        return f"in the query, added to the document{of_document}"
     if word.in_document:
-        return "in the document, added to the query"
-    return "added to both"
+        return f"in the document, added to the query{of_query}"
+    known = dict.fromkeys(filter(None, (of_query, of_document)))
+    return "added to both" + ("," if len(known) > 1 else "") + " and".join(known)
+
+
+def note(term: WeightedTerm) -> str:
+    """Say of a term that the model added it, and why; or that another word raised it."""
+    if not term.in_text:
+        return f"added{source(term.source) or ' by the model'}"
+    made = term.source
+    is_itself = made is None or _plain(term.term) in _plain(made.word)
+    return "" if is_itself else f"raised{source(made)}"
+
+
+def _plain(text: str) -> str:
+    """Return letters and digits alone, without accents: vocabularies mark pieces in many ways."""
+    parted = unicodedata.normalize("NFKD", text.lstrip("Ġ▁").casefold())
+    return "".join(filter(str.isalnum, parted))
+
+
+def source(found: Source | None) -> str:
+    """Say what made the model add a term; nothing if that is not known."""
+    if found is None:
+        return ""
+    return " by the text as a whole" if found.special else f' by "{field(found.word, 40)}"'
 
 
 def matched(result: Explanation, top: int) -> str:
@@ -157,9 +208,39 @@ def _owner(part: TermScore | WordScore) -> str:
         return "word"
     if part.in_query and part.in_document:
         return "both"
-    if part.in_query or part.in_document:
-        return "question" if part.in_query else "answer"
+    if part.in_query:
+        return f"question{_because(part.document_source)}"
+    if part.in_document:
+        return f"answer{_because(part.query_source)}"
     return "neither"
+
+
+def _because(found: Source | None) -> str:
+    return f",{source(found)}" if found else ""
+
+
+def _hit_with_snippet(hit: Found, part: Snippet, width: int) -> str:
+    head = f"{hit.score:6.2f}  {field(hit.id):<{width}}  "
+    title = snippet("", hit.title, terminal_width() - len(head)) if hit.title else ""
+    return f"{head}{title}".rstrip() + f"\n{passage(part, 8)}"
+
+
+def _words_of(text: str, marks: Sequence[Mark]) -> Iterator[tuple[str, int]]:
+    """Yield a text's words, with what makes marks stand out in them, and how wide each is shown."""
+    for match in re.finditer(r"\S+", text):
+        begin, end = match.span()
+        shown, place = "", begin
+        for mark in marks:
+            first, last = max(mark.start, begin), min(mark.end, end)
+            if first < last:
+                shown += clean(text[place:first]) + _emphasised(clean(text[first:last]), mark)
+                place = last
+        yield shown + clean(text[place:end]), len(clean(match[0]))
+
+
+def _emphasised(text: str, mark: Mark) -> str:
+    """Show what matched in bold, and what only stands behind an added term underlined."""
+    return f"{UNDERLINED if mark.added else BOLD}{text}{PLAIN}" if has_styles() else text
 
 
 def can_print(text: str) -> bool:

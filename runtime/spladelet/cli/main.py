@@ -10,6 +10,7 @@ from spladelet._version import __version__
 from spladelet.cli import console
 from spladelet.cli.console import Parser
 from spladelet.cli.evaluating import EVALUATING
+from spladelet.cli.exploring import EXPLORING
 from spladelet.cli.handing_over import HANDING_OVER
 from spladelet.cli.indexing import INDEXING
 from spladelet.cli.inspecting import INSPECTING
@@ -19,7 +20,16 @@ from spladelet.cli.serving import SERVING
 from spladelet.index.format import KINDS
 from spladelet.progress import showing
 
-_COMMANDS = (*FIRST_STEPS, *INDEXING, *SEARCHING, *EVALUATING, *HANDING_OVER, *SERVING, *INSPECTING)
+_COMMANDS = (
+    *FIRST_STEPS,
+    *INDEXING,
+    *SEARCHING,
+    *EXPLORING,
+    *EVALUATING,
+    *HANDING_OVER,
+    *SERVING,
+    *INSPECTING,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         options = _parser().parse_args(arguments)
-        with showing(options.progress, options.command):
+        with showing(options.progress, options.command if options.ends else None):
             result = options.run(options)
             for text in [result] if isinstance(result, str) else result:
                 console.show(text)
@@ -54,6 +64,7 @@ def _fill(parser: argparse.ArgumentParser, command: Command) -> None:
     parser.set_defaults(
         run=command.run,
         command=command.name,
+        ends=command.ends,
         max_active_dims=None,
         min_weight=0.0,
         weights=KINDS[0],

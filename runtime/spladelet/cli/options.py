@@ -26,6 +26,7 @@ class Command:
         add: Adds its arguments.
         help: What it does, in a few words.
         has_model: Whether it takes a model.
+        ends: Whether it ends by itself, so that it is worth saying that it goes on.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Command:
     add: Callable[[argparse.ArgumentParser], None]
     help: str
     has_model: bool = True
+    ends: bool = True
 
 
 def add_model(command: argparse.ArgumentParser) -> None:

@@ -5,11 +5,12 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from spladelet import Document, Encoder, Index, SparseVector, SparseVectors, read_documents
 from spladelet.cli import display, handing_over, indexing
@@ -24,12 +25,14 @@ from spladelet.cli.options import (
     readable,
     whole,
 )
-from spladelet.encoder.encoder import TruncationWarning
+from spladelet.encoder.notices import TruncationWarning
 from spladelet.engines import engines
 from spladelet.errors import InputError
-from spladelet.explain import Explanation, of_words_alone
+from spladelet.explain import Explanation
+from spladelet.explaining import Explainer, Snippet
 from spladelet.index.filters import Where
 from spladelet.index.generations import is_index
+from spladelet.index.hits import Hit
 from spladelet.printable import field, snippet
 from spladelet.progress import Progress
 from spladelet.sources import read_lines
@@ -59,21 +62,13 @@ def run_demo(options: argparse.Namespace) -> Iterator[str]:
         )
         return
     yield f"{len(documents)} short documents on everyday subjects, indexed in {seconds:.1f} s."
-    yield "In brackets: whose word it is; the model added it to the other text."
+    yield "In brackets: whose word it is, and for which word of the other the model added it there."
     for question, found in answers:
         yield f"\n{_asked(question)}"
         yield display.hits(found)
         if found:
-            document = index.document(found[0].number)
-            number = found[0].number
-            query = encoder.encode_query(question)
-            why = encoder.explain(
-                question,
-                document,
-                query_vector=query,
-                document_vector=index.vector(number),
-                lexical=index.word_scores(query, number),
-            )
+            explainer = Explainer(index, encoder, encoder.encode_query(question))
+            why = explainer.explain(found[0].number)
             yield f"        matched: {display.matched(why, top=4)}"
     if not options.question:
         yield '\nAsk your own: spladelet demo "…"    Search your own: spladelet search FILE "…"'
@@ -94,14 +89,18 @@ def run_encode(options: argparse.Namespace) -> Iterator[str]:
             count += len(window)
             bar.advance(len(window))
             for document, vector in zip(window, vectors, strict=True):
-                if options.json:
+                if options.json and not options.why:
                     yield display.as_json({"id": document.id, "vector": encoder.decode(vector)})
+                    continue
+                explain = encoder.explain_terms if options.why else encoder.terms
+                terms = explain(document.content, vector, side=options.side)
+                if options.json:
+                    told = [asdict(term) for term in terms]
+                    yield display.as_json({"id": document.id, "terms": told})
                     continue
                 if not is_one:
                     yield f"{field(document.id)}: {snippet('', document.content, 80)}"
-                terms = encoder.terms(document.content, vector, side=options.side)
-                added = [term.term for term in terms if not term.in_text]
-                notes = dict.fromkeys(added, "added by the model")
+                notes = {term.term: display.note(term) for term in terms}
                 weights = {term.term: term.weight for term in terms}
                 yield display.bars(weights, notes, options.top)
             window = list(islice(texts, min(2 * len(window), _MOST_AT_ONCE)))
@@ -132,9 +131,12 @@ def run_search(options: argparse.Namespace) -> Iterator[str]:
         return
     index, encoder = _opened(options)
     queries = _queries(options)
+    asked: Sequence[str] | SparseVectors = (
+        queries if encoder is None else encoder.encode_queries(queries)
+    )
     ids = None if options.ids is None else [line for _, _, line in read_lines(options.ids)]
     found = index.search_many(
-        queries if encoder is None else encoder.encode_queries(queries),
+        asked,
         options.k,
         lexical=options.lexical,
         min_score=options.min_score,
@@ -142,13 +144,26 @@ def run_search(options: argparse.Namespace) -> Iterator[str]:
         ids=ids,
     )
     is_narrowed = options.where is not None or ids is not None or options.min_score > 0
-    for query, hits in zip(queries, found, strict=True):
+    vectors: Iterable[str | SparseVector] = asked
+    for query, vector, hits in zip(queries, vectors, found, strict=True):
+        parts = None
+        if options.snippets:
+            explainer = Explainer(index, encoder, vector, lexical=options.lexical)
+            parts = explainer.snippets([hit.number for hit in hits])
         if options.json:
-            yield display.as_json([hit.to_dict() for hit in hits])
+            yield display.as_json(_told(hits, parts))
             continue
         if len(queries) > 1:
             yield _asked(query)
-        yield display.hits(hits, "that may be found " if is_narrowed else "")
+        yield display.hits(hits, "that may be found " if is_narrowed else "", parts)
+
+
+def _told(hits: Sequence[Hit], snippets: Sequence[Snippet] | None) -> list[dict[str, Any]]:
+    told = [hit.to_dict() for hit in hits]
+    if snippets is None:
+        return told
+    pairs = zip(told, snippets, strict=True)
+    return [hit | {"snippet": asdict(snippet)} for hit, snippet in pairs]
 
 
 def _opened(options: argparse.Namespace) -> tuple[Index, Encoder | None]:
@@ -172,9 +187,9 @@ def _where(text: str | None) -> Where | None:
 
 
 def _search_engine(options: argparse.Namespace) -> Iterator[str]:
-    if options.where is not None or options.ids is not None or options.min_score:
+    if options.where is not None or options.ids or options.min_score or options.snippets:
         raise InputError(
-            "--where, --ids and --min-score are for an index; an engine has filters of its own."
+            "--where, --ids, --min-score and --snippets are for an index; an engine has its own."
         )
     engine, encoder = handing_over.search_engine(options)
     queries = _queries(options)
@@ -194,7 +209,7 @@ def _search_engine(options: argparse.Namespace) -> Iterator[str]:
 def run_explain(options: argparse.Namespace) -> str:
     """Take a score apart: of two texts, or of a query and a document of an index."""
     if options.index is None:
-        result = load_encoder(options).explain(options.query, options.document)
+        result = _explain_texts(load_encoder(options), options.query, options.document)
     else:
         result = _explain_hit(Index.open(options.index), options)
     return (
@@ -204,24 +219,25 @@ def run_explain(options: argparse.Namespace) -> str:
     )
 
 
+def _explain_texts(encoder: Encoder, query: str, document: str) -> Explanation:
+    why = encoder.explain(query, document)
+    if not encoder.can_trace:
+        return why
+    return why.with_sources(encoder.sources(query, side="query"), encoder.sources(document))
+
+
 def _explain_hit(index: Index, options: argparse.Namespace) -> Explanation:
     """Explain the score that the index gives: by the vector that it has, not by one made anew."""
     number = index.find(options.document)
     if number is None:
         raise InputError(f"the index has no document with id {options.document!r:.80}.")
     if index.has_words_alone or options.lexical == "only":
-        words = index.word_scores(options.query, number, lexical=options.lexical)
-        return of_words_alone(words)
-    encoder = load_encoder(options)
-    query = encoder.encode_query(options.query)
-    index.check_model(query)
-    return encoder.explain(
-        options.query,
-        index.document(number),
-        query_vector=query,
-        document_vector=index.vector(number),
-        lexical=index.word_scores(query, number, lexical=options.lexical),
-    )
+        explainer = Explainer(index, None, options.query, lexical=options.lexical)
+    else:
+        encoder = load_encoder(options)
+        query = encoder.encode_query(options.query)
+        explainer = Explainer(index, encoder, query, lexical=options.lexical)
+    return explainer.explain(number)
 
 
 def _asked(query: str) -> str:
@@ -251,6 +267,9 @@ def _add_encode(command: argparse.ArgumentParser) -> None:
         "text", nargs="*", type=readable, help="texts (default: documents on standard input)"
     )
     command.add_argument("--side", choices=("query", "document"), default="document")
+    command.add_argument(
+        "--why", action="store_true", help="say for which word of the text each term is there"
+    )
     add_top(command)
     add_pruning(command)
 
@@ -269,6 +288,9 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--where", type=readable, metavar="JSON", help="""such as '{"year": {"gte": 2020}}'"""
+    )
+    command.add_argument(
+        "--snippets", action="store_true", help="show the passage that each hit's score comes from"
     )
     command.add_argument("--ids", type=Path, metavar="FILE", help="find only these; one id a line")
     command.add_argument(

@@ -38,7 +38,8 @@ def run_serve(options: argparse.Namespace) -> Iterator[str]:
     settings = _settings(options)
     application(settings)  # a slip is said here, not by each worker
     where = f"http://{options.host}:{options.port}"
-    yield json.dumps({"url": where}) if options.json else f"{where}/openapi.json says what is asked"
+    told = f"{where} is a page to explore with; {where}/openapi.json says what programs ask"
+    yield json.dumps({"url": where}) if options.json else told
     extras.load("spladelet.server.process", "serve", "serving").serve_alone()
     with ExitStack() as stack:
         how = _how(options)
@@ -174,4 +175,6 @@ def _limit(given: str) -> tuple[str, float]:
     return name, finite(value)
 
 
-SERVING = (Command("serve", run_serve, _add_serve, "serve the model and an index over HTTP"),)
+SERVING = (
+    Command("serve", run_serve, _add_serve, "serve the model and an index over HTTP", ends=False),
+)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from spladelet.cli import console
-from spladelet.encoder.encoder import LanguageWarning, TruncationWarning
+from spladelet.encoder.notices import LanguageWarning, TruncationWarning
 from spladelet.errors import InputError
 
 
@@ -163,6 +163,8 @@ def test_help_that_is_lost_is_an_error():
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
 def test_a_signal_leaves_with_blocks_and_no_traceback(capsys, monkeypatch, name, status):
     number = getattr(signal, name)
+    if name == "SIGINT":  # which a shell has its background jobs ignore
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(number)
     left = []
 
