@@ -14,6 +14,7 @@ from typing import Any
 
 import containers
 import encode
+import explain
 import index
 import int8
 import quality
@@ -154,6 +155,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "words": lambda: full("words", words.table),
     "serve-short": serve_short,
     "serve": lambda: full("serve", serve.table),
+    "explain": lambda: full("explain", explain.table),
     "containers": lambda: full("containers", containers.table),
 }
 

@@ -3,11 +3,12 @@
 import errno
 import hashlib
 import os
+import tracemalloc
 
 import pytest
 
 from spladelet.errors import InputError
-from spladelet.files import digest_of, open_regular, replacing
+from spladelet.files import digest_of, open_regular, read_at_most, replacing
 
 
 def write(path, content=b"new"):
@@ -42,3 +43,16 @@ def test_a_file_that_has_grown_is_hashed_up_to_its_size(tmp_path):
 
     with open_regular(tmp_path / "file") as file:
         assert digest_of(file, 5) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(3, b"con"), (7, b"content"), (1 << 28, b"content")]
+)
+def test_a_limit_takes_no_memory(tmp_path, limit, expected):
+    (tmp_path / "file").write_bytes(b"content")
+    tracemalloc.start()
+    with open(tmp_path / "file", "rb") as file:
+        assert read_at_most(file, limit) == expected
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
