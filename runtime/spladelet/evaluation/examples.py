@@ -120,7 +120,8 @@ def _why(
     if index is None or number is None:
         return encoder.explain(query, document).parts, None
     explainer = Explainer(index, encoder, encoder.encode_query(query))
-    return explainer.explain(number).parts, explainer.snippet(number, width=_PASSAGE)
+    why = explainer.explain(number)
+    return why.parts, explainer.marks(number, why, width=_PASSAGE)
 
 
 def _ranks(run: Run, query: str) -> dict[str, int]:

@@ -79,15 +79,17 @@ class Explainer:
             found[i] = found[i].with_sources(self._query_sources, sources)
         return found
 
-    def marks(self, number: int, why: Explanation) -> Snippet:
-        """Return a document whole, with all that matters in it, as a snippet.
+    def marks(self, number: int, why: Explanation, *, width: int | None = None) -> Snippet:
+        """Return the snippet of a document that is explained already.
 
         Args:
             number: The document's number.
             why: What `explain` returned of it.
+            width: How many characters it has at most; None for the whole document.
         """
         document = self._index.document(number)
-        return snippet(document, why, self._analyzer, max(1, len(document.text)))
+        most = max(1, len(document.text)) if width is None else _as_width(width)
+        return snippet(document, why, self._analyzer, most)
 
     def snippet(self, number: int, *, width: int = WIDTH) -> Snippet:
         """Return the passage of a document that its score comes from; see `explain`.
@@ -100,9 +102,9 @@ class Explainer:
 
     def snippets(self, numbers: Sequence[int], *, width: int = WIDTH) -> list[Snippet]:
         """Return `snippet` of several documents, in less time than one after the other."""
-        as_whole(width, "width", range(1, 1 << 31), "a whole number of characters, 1 or more")
+        _as_width(width)
         return [
-            snippet(self._index.document(number), why, self._analyzer, width)
+            self.marks(number, why, width=width)
             for number, why in zip(numbers, self.explain_several(numbers), strict=True)
         ]
 
@@ -141,3 +143,8 @@ class Explainer:
     def _overlap(self) -> int | None:
         is_wholly_read = Encoding.of_index(self._index.encoding).long_texts == "merge"
         return OVERLAP if is_wholly_read else None
+
+
+def _as_width(given: object) -> int:
+    expected = "a whole number of characters, 1 or more"
+    return as_whole(given, "width", range(1, 1 << 31), expected)

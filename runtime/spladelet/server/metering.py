@@ -96,6 +96,6 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:
-        pass  # there is one, of somebody else
+    except PermissionError:
+        return True  # it is somebody else's
     return True

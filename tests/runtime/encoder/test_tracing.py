@@ -112,6 +112,20 @@ def test_only_the_terms_of_a_vector_are_explained(encoder):
         encoder.sources(3)
 
 
+def test_a_term_of_a_table_comes_from_its_own_token(copy_bundle, redescribe):
+    folder = copy_bundle()
+    redescribe(folder, query_mode="bow")
+    encoder = Encoder.load(folder)
+    text = "snow on the roofs, and snow again"
+    terms = encoder.explain_terms(text, side="query")
+
+    assert {t.term_id: t.weight for t in terms} == encoder.encode_query(text).to_dict()
+    for term in terms:
+        assert term.in_text
+        assert term.source.word.startswith(term.term.removeprefix("##"))
+        assert term.source.start == text.index(term.source.word)  # where it first stands
+
+
 def test_an_explanation_takes_sources(encoder):
     text = "They purr when they are content. Cats."
     plain = encoder.explain(KITTEN, text)

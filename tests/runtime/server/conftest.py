@@ -29,12 +29,23 @@ DOCUMENTS = [
 ]
 
 
+def plain(value):
+    """Return a value as JSON brings it."""
+    return json.loads(json.dumps(value))
+
+
 @pytest.fixture(scope="session")
 def saved(encoder, tmp_path_factory):
     """Return the folder of an index of the documents, which nobody changes."""
     folder = tmp_path_factory.mktemp("server") / "index"
     Index.build(encoder.encode_documents(DOCUMENTS), DOCUMENTS, model_name="default").save(folder)
     return folder
+
+
+@pytest.fixture
+def index(saved):
+    """Return the index of the documents, as the library has it."""
+    return Index.open(saved)
 
 
 @pytest.fixture

@@ -1,26 +1,16 @@
 """Why, over HTTP: the library's explanations, terms and snippets; and the page."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import pytest
-from runtime.server.conftest import DOCUMENTS
+from runtime.server.conftest import DOCUMENTS, plain
 
 from spladelet import Explainer, Index
 from spladelet.errors import BundleGraphError
 from spladelet.server import Limits
 
 QUERY = "why do kittens purr"
-
-
-def plain(value):
-    return json.loads(json.dumps(value))
-
-
-@pytest.fixture
-def index(saved):
-    return Index.open(saved)
 
 
 @pytest.mark.parametrize("lexical", [None, 0, 2, "only"])

@@ -5,22 +5,13 @@ import time
 from urllib.parse import quote
 
 import pytest
-from runtime.server.conftest import DOCUMENTS
+from runtime.server.conftest import DOCUMENTS, plain
 
 from spladelet import Index, Words
 from spladelet.errors import InputError, MissingDependencyError
 from spladelet.server import Limits, create_app
 
 QUERY = "why do kittens purr"
-
-
-def plain(value):
-    return json.loads(json.dumps(value))
-
-
-@pytest.fixture
-def index(saved):
-    return Index.open(saved)
 
 
 @pytest.mark.parametrize(
