@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from spladelet_export.checks.gate import Limits
     from spladelet_export.explain_graphs import explain_bundle
     from spladelet_export.export import export_checkpoint, export_logits, fuse_logits
+    from spladelet_export.rewriting import rewrite_bundle
 
 __all__ = [
     "CheckpointError",
@@ -26,6 +27,7 @@ __all__ = [
     "export_checkpoint",
     "export_logits",
     "fuse_logits",
+    "rewrite_bundle",
 ]
 
 _HOME = {
@@ -35,6 +37,7 @@ _HOME = {
     "export_checkpoint": "export",
     "export_logits": "export",
     "fuse_logits": "export",
+    "rewrite_bundle": "rewriting",
 }
 
 

@@ -44,6 +44,7 @@ from spladelet_export.graph.compaction import compact
 from spladelet_export.graph.logits_graph import opset
 from spladelet_export.graph.operator_fusion import fuse_operators
 from spladelet_export.graph.pooling import BLOCK, fuse_pooling
+from spladelet_export.graph.portable_rounding import alike_on, spell_out_rounding
 from spladelet_export.int8.calibration import Calibration, calibrate
 from spladelet_export.int8.int8_recipes import INT8_RECIPES
 from spladelet_export.int8.quantization import quantize
@@ -67,12 +68,14 @@ class Int8:
         collections: What the gate asks; empty means the built-in documents and questions.
         limits: What must be reached.
         force: Write the last recipe's model even if none passes.
+        web: Have WebAssembly give the same bits, too, in two to three times the time.
     """
 
     calibration: Sequence[str] = ()
     collections: Sequence[Collection] = ()
     limits: Limits = Limits()  # noqa: RUF009 - frozen
     force: bool = False
+    web: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,9 @@ class BundleWriter:
         for recipe in INT8_RECIPES:
             self.report(f"int8, {recipe.name}")
             graph = quantize(fused, calibration, recipe)
+            spell_out_rounding(graph.graph, web=int8.web)
             quantization: dict[str, Any] = {"weights": "int8"}
+            alike = alike_on(graph.graph) if self.query_logits is None else ()
             written = self._write(folder, graph, exact.vocab_size, quantization)
             agreement = gate.measure(VectorCache(_load(folder)))
             attempts.append({"recipe": recipe.name, **agreement.to_dict()})
@@ -196,7 +201,9 @@ class BundleWriter:
             "limits": asdict(int8.limits),
             "attempts": attempts,
         }
-        described = replace(written, quantization=quantization, fidelity=exact.fidelity)
+        described = replace(
+            written, quantization=quantization, fidelity=exact.fidelity, alike_on=alike
+        )
         return _describe(folder, described)
 
     def _calibrate(self, graph: onnx.ModelProto, bundle: Path, int8: Int8) -> Calibration:
@@ -215,7 +222,7 @@ class BundleWriter:
     ) -> Description:
         shutil.rmtree(folder, ignore_errors=True)  # an int8 recipe that did not pass left its own
         folder.mkdir()
-        _save_graph(graph, folder)
+        save_graph(graph, folder)
         _copy_tokenizer(self.tokenizer, folder / TOKENIZER)
         self._write_query_side(folder, vocab_size)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -248,7 +255,7 @@ class BundleWriter:
             raise CheckpointError(
                 f"queries have {size} terms and documents {vocab_size}, so none can meet another."
             )
-        _save_graph(graph, (folder / QUERY_GRAPH).parent)
+        save_graph(graph, (folder / QUERY_GRAPH).parent)
 
 
 def _metadata(semantics: Semantics) -> dict[str, str]:
@@ -262,7 +269,8 @@ def _metadata(semantics: Semantics) -> dict[str, str]:
     }
 
 
-def _save_graph(graph: onnx.ModelProto, folder: Path) -> None:
+def save_graph(graph: onnx.ModelProto, folder: Path) -> None:
+    """Write a fused graph, which is used up, and beside it the tensors that it shall map."""
     compact(graph)
     onnx.save(
         graph,

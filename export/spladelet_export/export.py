@@ -70,7 +70,7 @@ def export_checkpoint(
     tokenizer = source.folder / TOKENIZER
     title = name or source.name
     writer = BundleWriter(source, tokenizer, title, reference, report, texts, query_graph)
-    with _bundle_folder(target) as folder:
+    with bundle_folder(target) as folder:
         return writer.write(folder, graph, int8)
 
 
@@ -138,7 +138,7 @@ def fuse_logits(
     )
     reference = LogitsReference(path, words, meaning)
     writer = BundleWriter(source, words, source.name, reference, report)
-    with _bundle_folder(target) as folder:
+    with bundle_folder(target) as folder:
         graph = upgrade(onnx.load(path))
         rename_inputs(graph)
         return writer.write(folder, graph, int8)
@@ -166,7 +166,8 @@ def _check_target(target: Path) -> None:
 
 
 @contextmanager
-def _bundle_folder(target: Path) -> Iterator[Path]:
+def bundle_folder(target: Path) -> Iterator[Path]:
+    """Write a bundle aside that takes the place of nothing, or of a bundle, when all went well."""
     with replacing_folder(target, _check_target) as folder, warnings.catch_warnings():
         for kind in (TruncationWarning, LanguageWarning):  # the built-in texts are meant to be odd
             warnings.simplefilter("ignore", kind)

@@ -72,19 +72,15 @@ class _Quantizer:
     plans: Mapping[str, Plan]
     products: Mapping[str, Sequence[onnx.NodeProto]] = field(init=False)
     shared: set[str] = field(init=False)
-    biases: Mapping[str, onnx.NodeProto] = field(init=False)
     levels: dict[str, _Levels] = field(default_factory=dict)
     cuts: int = 0
 
     def __post_init__(self) -> None:
         self.products = constant_products(self.editor.graph)
         self.shared = shared_matrices(self.products)
-        self.biases = self._bias_adds()
 
     def run(self) -> None:
         graph = self.editor.graph
-        # The product that adds such a bias takes over the Add's output, too.
-        absorbed = {add.output[0] for add in self.biases.values()}
         products = {node.output[0] for nodes in self.products.values() for node in nodes}
         blocks = self._integer_blocks()
         integers = {block.output[0] for block in blocks}
@@ -98,7 +94,7 @@ class _Quantizer:
                 self._scale_pooled(node, blocks)
             elif node.op_type == "Gather" and self._is_large_table(node):
                 self._look_up(node)
-            elif node.output[0] not in absorbed:
+            else:
                 self.editor.nodes.append(node)
         self.editor.finish()
 
@@ -114,24 +110,6 @@ class _Quantizer:
         blocks = self.products[tensor_names.HIDDEN]
         readers = [node for block in blocks for node in self.editor.readers(block.output[0])]
         return blocks if all(node.op_type == "ReduceMax" for node in readers) else ()
-
-    def _bias_adds(self) -> dict[str, onnx.NodeProto]:
-        """Find the Adds of a bias to a product that nothing else reads: the kernel does them."""
-        found = {}
-        for name, plan in self.plans.items():
-            # Rows of their own scale are scaled back after the product, and a bias comes after.
-            if plan.row_wise or name == tensor_names.HIDDEN:
-                continue
-            for node in self.products[name]:
-                readers = self.editor.readers(node.output[0])
-                if len(readers) == 1 and readers[0].op_type == "Add":
-                    if self._bias(readers[0]) is not None:
-                        found[node.output[0]] = readers[0]
-        return found
-
-    def _bias(self, add: onnx.NodeProto) -> str | None:
-        known = self.editor.constants
-        return next((x for x in add.input if x in known and len(known[x].dims) == 1), None)
 
     def _quantized(self, name: str, plan: Plan) -> _Levels:
         """Quantize an activation, once for all products that it enters."""
@@ -184,15 +162,11 @@ class _Quantizer:
         matrix = self._matrix(node, quantized)
         column_scales = self.editor.constant(f"{node.input[1]}/scales", scales)
         inputs = [levels.values, matrix, levels.scale, column_scales, levels.zero_point]
-        output, bias = node.output[0], []
-        product = output
+        output = node.output[0]
         # The kernel takes one scale; where each row has its own, that is 1, and theirs come after.
-        if levels.row_scales is not None:
-            product = f"{output}/unscaled"
-        elif output in self.biases:
-            add = self.biases[output]
-            product, bias = add.output[0], [self._bias(add) or ""]
-        inputs += [self._zero(product), *bias]
+        # A bias is left to the Add behind it: see `portable_rounding`.
+        product = output if levels.row_scales is None else f"{output}/unscaled"
+        inputs.append(self._zero(product))
         self.editor.add("MatMulIntegerToFloat", inputs, product, {"domain": _DOMAIN})
         if levels.row_scales is not None:
             self.editor.add("Mul", [product, levels.row_scales], output)

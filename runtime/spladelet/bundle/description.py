@@ -119,6 +119,9 @@ class Description:
         exporter: Versions of what made the bundle.
         explaining: As `files`, what only says where weights come from: no vector depends on it, so
             the fingerprint does not cover it, and runtimes that do not know it pass over it.
+        alike_on: The machines on which vectors are the same to the bit, with every release of ONNX
+            Runtime that the package admits: as `platform.machine()` names them on Linux, and
+            "wasm". None, where nothing is promised from one machine or release to the next.
     """
 
     name: str
@@ -132,6 +135,7 @@ class Description:
     fidelity: Mapping[str, Any] = field(default_factory=dict)
     exporter: Mapping[str, Any] = field(default_factory=dict)
     explaining: Mapping[str, FileEntry] = field(default_factory=dict)
+    alike_on: tuple[str, ...] = ()
 
     @property
     def all_files(self) -> dict[str, FileEntry]:
@@ -206,6 +210,9 @@ class Description:
         for kind in ("files", "explaining"):
             entries = raw.get(kind, {}).items()
             known[kind] = {name: FileEntry(**entry) for name, entry in entries}
+        known["alike_on"] = tuple(raw.get("alike_on", ()))
+        for machine in known["alike_on"]:
+            _expect_text("a machine of alike_on", machine)
         _expect("query_mode", raw["query_mode"], QUERY_MODES)
         _expect_text("name", raw["name"])
         for name in ("source", "quantization", "fidelity", "exporter"):
