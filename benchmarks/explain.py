@@ -50,7 +50,7 @@ def main() -> None:
         "machine": machine(),
         "load_ms": 1e3 * load,
         "memory_mb": _resident_mb() - before,
-        "file_kb": find_bundle(None).description.explaining[EXPLAIN].size / 1e3,
+        "file_kb": find_bundle(None).description.auxiliary[EXPLAIN].size / 1e3,
         "pairs": _pairs(encoder, documents, options.rounds),
     }
     save("explain", options.quick, result)

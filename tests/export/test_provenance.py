@@ -38,7 +38,7 @@ def test_weights_are_the_models_to_the_bit(kind, int8, checkpoint, bundle, varie
     for text in varied_texts[::12]:
         found = {term.term_id: term.weight for term in encoder.explain_terms(text)}
         assert found == encoder.encode_document(text).to_dict()
-    extra = Bundle.open(folder).description.explaining[EXPLAIN].size
+    extra = Bundle.open(folder).description.auxiliary[EXPLAIN].size
     assert extra < 400_000
     assert extra < 1.4 * (folder / GRAPH).stat().st_size + 20_000
 
@@ -69,7 +69,7 @@ def test_a_bundle_of_before_is_told_and_mended(bundle, tmp_path, capsys):
     folder = tmp_path / "old"
     shutil.copytree(bundle("bert"), folder)
     description = json.loads((folder / DESCRIPTION).read_text())
-    del description["explaining"]
+    del description["auxiliary"][EXPLAIN]
     (folder / DESCRIPTION).write_text(json.dumps(description))
     (folder / EXPLAIN).unlink()
     old = Encoder.load(folder)

@@ -14,6 +14,10 @@ A bundle is a folder, or a .zip of one, that is complete by itself:
     explain.onnx, query/explain.onnx
                         perhaps: the same graphs, over the same tensors, that also give int64
                         positions [batch, vocab_size], at which each term has its weight
+    conformance.json    perhaps: texts with their ids and vectors, see `encoder.conformance`
+    saturation.onnx     perhaps, for int8: tells whether a processor's int8 products lose large sums
+    tokenizer_config.json, query/tokenizer_config.json
+                        perhaps: what other libraries want to know beside a tokenizer.json
 
 Reading is strict about what the description says and cheap about what the disk holds: sizes are
 checked at every load, hashes by `Bundle.verify`. A .zip is unpacked once, to a folder in the cache
@@ -43,6 +47,10 @@ QUERY_TOKENIZER = f"query/{TOKENIZER}"
 QUERY_WEIGHTS = "query_weights.npy"
 EXPLAIN = "explain.onnx"
 QUERY_EXPLAIN = f"query/{EXPLAIN}"
+CONFORMANCE = "conformance.json"
+SATURATION = "saturation.onnx"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+QUERY_TOKENIZER_CONFIG = f"query/{TOKENIZER_CONFIG}"
 
 MAX_DESCRIPTION_BYTES = 4 << 20
 _MAX_VOCAB = 1 << 24  # terms; the largest vocabularies in use have a sixteenth of it
@@ -117,8 +125,9 @@ class Description:
         quantization: How weights are stored.
         fidelity: How far the graph is from its torch reference, as measured at export.
         exporter: Versions of what made the bundle.
-        explaining: As `files`, what only says where weights come from: no vector depends on it, so
-            the fingerprint does not cover it, and runtimes that do not know it pass over it.
+        auxiliary: As `files`, what helps, such as to say where weights come from: no vector depends
+            on it, so the fingerprint does not cover it, a bundle may lack it, and runtimes that do
+            not know a name pass over it.
         alike_on: The machines on which vectors are the same to the bit, with every release of ONNX
             Runtime that the package admits: as `platform.machine()` names them on Linux, and
             "wasm". None, where nothing is promised from one machine or release to the next.
@@ -134,13 +143,13 @@ class Description:
     quantization: Mapping[str, Any] = field(default_factory=dict)
     fidelity: Mapping[str, Any] = field(default_factory=dict)
     exporter: Mapping[str, Any] = field(default_factory=dict)
-    explaining: Mapping[str, FileEntry] = field(default_factory=dict)
+    auxiliary: Mapping[str, FileEntry] = field(default_factory=dict)
     alike_on: tuple[str, ...] = ()
 
     @property
     def all_files(self) -> dict[str, FileEntry]:
         """Files of both kinds."""
-        return {**self.files, **self.explaining}
+        return {**self.files, **self.auxiliary}
 
     @property
     def fingerprint(self) -> str:
@@ -207,9 +216,9 @@ class Description:
         known = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
         known["query"] = Semantics(**raw["query"])
         known["document"] = Semantics(**raw["document"])
-        for kind in ("files", "explaining"):
-            entries = raw.get(kind, {}).items()
-            known[kind] = {name: FileEntry(**entry) for name, entry in entries}
+        known["files"] = _entries(raw["files"])
+        # "explaining" is what the list was called when it held graphs that explain alone.
+        known["auxiliary"] = _entries({**raw.get("explaining", {}), **raw.get("auxiliary", {})})
         known["alike_on"] = tuple(raw.get("alike_on", ()))
         for machine in known["alike_on"]:
             _expect_text("a machine of alike_on", machine)
@@ -228,9 +237,14 @@ class Description:
         for name in (GRAPH, TOKENIZER, *QUERY_MODES[description.query_mode]):
             if name not in description.files:
                 raise BundleFormatError(f"the list of files lacks {name}.")
-        for name in description.explaining:
-            _expect("a file that explains", name, (EXPLAIN, QUERY_EXPLAIN))
+        for name in description.auxiliary:
+            if name in (DESCRIPTION, *description.files):
+                raise BundleFormatError(f"{name} is listed twice, as auxiliary, too.")
         return description
+
+
+def _entries(raw: Mapping[str, Any]) -> dict[str, FileEntry]:
+    return {name: FileEntry(**entry) for name, entry in raw.items()}
 
 
 def _expect(what: str, value: object, allowed: Collection[str]) -> None:

@@ -149,7 +149,7 @@ def _download(name: str, revision: str | None) -> Bundle:
     for file in description.all_files:
         inside(folder, file)
         is_there = isinstance(try_to_load_from_cache(name, file, revision=commit), str)
-        if offline and not is_there and file in description.explaining:
+        if offline and not is_there and file in description.auxiliary:
             continue  # an older version left it out, and no vector depends on it
         fresh = fresh or not is_there
         hf_hub_download(name, file, revision=commit, local_files_only=offline)

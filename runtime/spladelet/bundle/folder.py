@@ -46,7 +46,7 @@ class Bundle:
             is_folder = place.is_dir()
         if not is_folder and file_size(place) is not None:
             return cls._open_zip(place)
-        bundle = cls(place, cls._read_description(place / DESCRIPTION)).with_what_explains()
+        bundle = cls(place, cls._read_description(place / DESCRIPTION)).without_missing()
         for name, entry in bundle.description.all_files.items():
             bundle._check_size(name, entry)
         return bundle
@@ -75,17 +75,17 @@ class Bundle:
             folder = archive.unpack({**description.all_files, DESCRIPTION: itself})
         return cls(folder, description, path)
 
-    def with_what_explains(self) -> "Bundle":
-        """Return the same, without those files that are not there and only explain.
+    def without_missing(self) -> "Bundle":
+        """Return the same, without those auxiliary files that are not there.
 
         No vector depends on them, and caches that older versions filled have none.
         """
         there = {
             name: entry
-            for name, entry in self.description.explaining.items()
+            for name, entry in self.description.auxiliary.items()
             if file_size(self.path(name)) is not None
         }
-        return Bundle(self.folder, replace(self.description, explaining=there), self._archive)
+        return Bundle(self.folder, replace(self.description, auxiliary=there), self._archive)
 
     @property
     def fingerprint(self) -> str:

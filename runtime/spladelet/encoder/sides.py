@@ -196,7 +196,7 @@ class Graphs(NamedTuple):
     @classmethod
     def of(cls, bundle: Bundle, name: str, tracing: str, threads: int) -> "Graphs":
         """Return those of a bundle, by the names of their files."""
-        has_tracer = tracing in bundle.description.explaining
+        has_tracer = tracing in bundle.description.auxiliary
         tracer = GraphSession(bundle, tracing, threads, traces=True) if has_tracer else None
         return cls(GraphSession(bundle, name, threads), tracer)
 

@@ -476,3 +476,55 @@ def test_a_description_comes_back_from_json(folder):
     description = Bundle.open(folder).description
 
     assert Description.from_json(description.to_json(), "here") == description
+
+
+def test_auxiliary_files_are_checked_but_not_of_the_fingerprint(folder, overwrite, redescribe):
+    before = Bundle.open(folder)
+    (folder / "notes.txt").write_bytes(b"of a version to come")
+    listed = {**before.description.auxiliary, "notes.txt": FileEntry.of(folder / "notes.txt")}
+    redescribe(folder, auxiliary=listed)
+    bundle = Bundle.open(folder)
+
+    assert bundle.fingerprint == before.fingerprint
+    assert bundle.verify() == ()
+    overwrite(folder / "notes.txt", b"of a version to cope")
+    with pytest.raises(BundleFileError, match=r"notes\.txt has sha256"):
+        bundle.verify()
+    overwrite(folder / "notes.txt", b"")
+    with pytest.raises(BundleFileError, match=r"notes\.txt has 0 bytes"):
+        Bundle.open(folder)
+
+
+def test_a_bundle_may_lack_every_auxiliary_file(folder):
+    names = Bundle.open(folder).description.auxiliary
+    for name in names:
+        (folder / name).unlink()
+
+    assert EXPLAIN in names
+    assert Bundle.open(folder).verify() == ()
+    assert Bundle.open(folder).description.auxiliary == {}
+
+
+def test_what_explains_is_read_where_versions_before_listed_it(folder, overwrite):
+    raw = json.loads((folder / DESCRIPTION).read_text())
+    raw["explaining"] = {EXPLAIN: raw.pop("auxiliary")[EXPLAIN]}
+    overwrite(folder / DESCRIPTION, json.dumps(raw).encode())
+
+    assert [*Bundle.open(folder).description.auxiliary] == [EXPLAIN]
+    assert Encoder.load(folder).can_trace
+
+
+@pytest.mark.parametrize("name", [GRAPH, DESCRIPTION])
+def test_a_file_is_not_listed_twice(folder, redescribe, name):
+    redescribe(folder, auxiliary={name: FileEntry.of(folder / name)})
+
+    with pytest.raises(BundleFormatError, match=f"{name} is listed twice"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("value", [None, [], "many", {EXPLAIN: None}, {EXPLAIN: {"size": 1}}])
+def test_a_list_of_auxiliary_files_is_one(folder, edit, value):
+    edit(auxiliary=value)
+
+    with pytest.raises(BundleFormatError):
+        Bundle.open(folder)
