@@ -12,6 +12,7 @@ from spladelet_export.errors import CheckpointError, ExportError, FidelityError,
 if TYPE_CHECKING:
     from spladelet_export.bundle_writer import Int8
     from spladelet_export.checks.gate import Limits
+    from spladelet_export.conformance_files import conform_bundle
     from spladelet_export.explain_graphs import explain_bundle
     from spladelet_export.export import export_checkpoint, export_logits, fuse_logits
     from spladelet_export.rewriting import rewrite_bundle
@@ -23,6 +24,7 @@ __all__ = [
     "GraphError",
     "Int8",
     "Limits",
+    "conform_bundle",
     "explain_bundle",
     "export_checkpoint",
     "export_logits",
@@ -33,6 +35,7 @@ __all__ = [
 _HOME = {
     "Int8": "bundle_writer",
     "Limits": "checks.gate",
+    "conform_bundle": "conformance_files",
     "explain_bundle": "explain_graphs",
     "export_checkpoint": "export",
     "export_logits": "export",

@@ -38,6 +38,7 @@ from spladelet_export.checks.fidelity_texts import built_in_texts
 from spladelet_export.checks.gate import Gate, Limits
 from spladelet_export.checks.reference import Reference
 from spladelet_export.checks.token_check import check_tokens
+from spladelet_export.conformance_files import add_conformance
 from spladelet_export.errors import CheckpointError, ExportError, FidelityError
 from spladelet_export.explain_graphs import add_explaining
 from spladelet_export.graph.compaction import compact
@@ -138,7 +139,9 @@ class BundleWriter:
             reference = folder.with_name("float32")
             exact = self._write_float32(logits, reference)
             description = self._write_int8(fused, reference, exact, int8, folder)
-        description = _describe(folder, add_explaining(folder, description))
+        described = add_explaining(folder, description)
+        self.report("writing down vectors, for other languages")
+        description = _describe(folder, add_conformance(folder, described))
         (folder / CARD).write_text(model_card(description), encoding="utf-8")
         return description
 

@@ -105,6 +105,12 @@ def _rewrite(options: argparse.Namespace) -> Description:
     return rewrite_bundle(options.bundle, options.output, web=options.web)
 
 
+def _conform(options: argparse.Namespace) -> Description:
+    from spladelet_export.conformance_files import conform_bundle
+
+    return conform_bundle(options.output)
+
+
 def _report(step: str) -> None:
     print(f"{step} …", file=sys.stderr)
 
@@ -182,6 +188,7 @@ def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
         description="Export a SPLADE checkpoint to a bundle that runs without torch.",
         epilog="spladelet-export fuse --help: the same for a logits graph, without torch. "
         "spladelet-export explain --help: let a bundle say where its weights come from. "
+        "spladelet-export conform --help: let a bundle be checked in any language. "
         "spladelet-export rewrite --help: have an older int8 bundle give the same vectors "
         "everywhere.",
     )
@@ -238,10 +245,21 @@ def _fuse_parser() -> argparse.ArgumentParser:
 
 
 def _explain_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="spladelet-export explain",
-        description="Let a bundle that was made before say where its weights come from.",
+    return _amending_parser(
+        "explain", "Let a bundle that was made before say where its weights come from."
     )
+
+
+def _conform_parser() -> argparse.ArgumentParser:
+    return _amending_parser(
+        "conform",
+        "Add to a bundle that was made before what it takes to check it in any language: texts "
+        "with the vectors that it gives here, and what other libraries need to load it.",
+    )
+
+
+def _amending_parser(name: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"spladelet-export {name}", description=description)
     parser.add_argument("output", type=Path, metavar="BUNDLE", help="the bundle's folder")
     parser.add_argument("--json", action="store_true", help="print the description as JSON")
     return parser
@@ -293,6 +311,7 @@ def _add_int8(parser: argparse.ArgumentParser) -> None:
 _OTHERS = {
     "fuse": (_fuse_parser, _fuse),
     "explain": (_explain_parser, _explain),
+    "conform": (_conform_parser, _conform),
     "rewrite": (_rewrite_parser, _rewrite),
 }
 

@@ -12,6 +12,7 @@ from spladelet.bundle.folder import Bundle
 from spladelet.errors import InputError
 from spladelet.files import FileEntry
 from spladelet_export.bundle_writer import save_graph
+from spladelet_export.conformance_files import add_conformance
 from spladelet_export.errors import GraphError, door
 from spladelet_export.explain_graphs import add_explaining
 from spladelet_export.export import bundle_folder
@@ -60,10 +61,11 @@ def rewrite_bundle(
         description = replace(
             source.description,
             files=listed,
-            explaining={},
+            auxiliary={},
             alike_on=() if has_query_graph else alike_on(graph.graph),
         )
         description = add_explaining(folder, description)
+        description = add_conformance(folder, description)
         (folder / DESCRIPTION).write_text(description.to_json(), encoding="utf-8")
         if (card := source.folder / CARD).is_file():
             shutil.copyfile(card, folder / CARD)

@@ -21,11 +21,13 @@ KINDS = ("bert", "distilbert", "bert-max", "bert-sum", "bert-max-twice", "distil
 SIDES = ("query", "document")
 FILES = [
     "README.md",
+    "conformance.json",
     "explain.onnx",
     "model.onnx",
     "model.onnx.data",
     "spladelet.json",
     "tokenizer.json",
+    "tokenizer_config.json",
 ]
 
 

@@ -38,6 +38,7 @@ def test_success_prints_the_figures(checkpoint, tmp_path, capfd):
         "exporting the graph …",
         "fusing the pooling into it …",
         "comparing with torch, float32 …",
+        "writing down vectors, for other languages …",
     ]
 
 

@@ -8,10 +8,10 @@ import spladelet_export
 HOUSE = Path(spladelet_export.__file__).parent
 # Of each floor, only those under it are imported, and a room's own modules without a circle.
 FLOORS = (
-    {"errors"},
+    {"errors", "conformance_texts"},
     {"checkpoint", "graph", "whole_folder", "card"},
-    {"int8", "checks", "torch_export", "logits_folder"},
-    {"explain_graphs"},
+    {"int8", "checks", "torch_export", "logits_folder", "amending"},
+    {"explain_graphs", "conformance_files"},
     {"bundle_writer"},
     {"export"},
     {"cli", "__init__"},

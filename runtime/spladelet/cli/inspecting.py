@@ -1,6 +1,7 @@
 """The commands that say what a model or an index is, and whether it is intact: info, verify."""
 
 import argparse
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from spladelet.bundle.find import find_bundle
 from spladelet.bundle.folder import Bundle
 from spladelet.cli import display
 from spladelet.cli.options import Command
-from spladelet.encoder import Encoding
+from spladelet.encoder import Conformance, Encoding, check_conformance
+from spladelet.errors import BundleError, InputError
 from spladelet.index import capacity
 from spladelet.index.generations import is_index
 from spladelet.index.index import Index
@@ -38,10 +40,11 @@ def run_info(options: argparse.Namespace) -> str:
     return _drawn(facts)
 
 
-def run_verify(options: argparse.Namespace) -> str:
-    """Check every file of a model or an index."""
+def run_verify(options: argparse.Namespace) -> str | Iterable[str]:
+    """Check every file of a model or an index, and perhaps that a model's vectors are right."""
     path = options.path
     unlisted: tuple[str, ...] = ()
+    bundle = None
     if path and is_index(Path(path)):
         manifest = verify_index(Path(path))
         checked = sum(len(segment.files) for segment in manifest.segments)
@@ -49,11 +52,71 @@ def run_verify(options: argparse.Namespace) -> str:
         bundle = find_bundle(path)
         unlisted = bundle.verify()
         checked, path = len(bundle.description.all_files), path or bundle.folder
-    if options.json:
-        told: dict[str, object] = {"path": str(path), "files": checked, "intact": True}
-        return display.as_json(told | ({"unlisted": [*unlisted]} if unlisted else {}))
+    told: dict[str, object] = {"path": str(path), "files": checked, "intact": True}
+    if unlisted:
+        told["unlisted"] = [*unlisted]
     others = f"; not listed, so nothing vouches for them: {', '.join(unlisted)}" if unlisted else ""
-    return f"{clean(str(path))}: {checked} files, all as they should be{clean(others)}"
+    line = f"{clean(str(path))}: {checked} files, all as they should be{clean(others)}"
+    if options.conformance:
+        if bundle is None:
+            raise InputError(f"{path} is an index, and --conformance is of models. Leave it out.")
+        return _conforming(check_conformance(bundle), None if options.json else line, told)
+    return display.as_json(told) if options.json else line
+
+
+def _conforming(found: Conformance, line: str | None, told: dict[str, object]) -> Iterator[str]:
+    """Say how many vectors are equal.
+
+    Args:
+        found: What was compared.
+        line: What else is said to people; None to say all of it in JSON.
+        told: The rest of that.
+
+    Raises:
+        BundleError: Not all are equal; when everything is said.
+    """
+    if line is None:
+        figures = {
+            "vectors": found.vectors,
+            "equal_ids": found.equal_ids,
+            "equal_vectors": found.equal_vectors,
+            "largest_difference": found.largest_difference,
+            "made_with": dict(found.made_with),
+            "onnxruntime": found.onnxruntime,
+            "mismatches": [asdict(mismatch) for mismatch in found.mismatches],
+        }
+        yield display.as_json(told | {"conformance": figures})
+    else:
+        yield line
+        yield (
+            f"{found.equal_ids} of {found.vectors} texts have the same ids, {found.equal_vectors} "
+            f"of {found.vectors} vectors are equal to the bit"
+        )
+        for mismatch in found.mismatches:
+            ids = "" if mismatch.same_ids else "other ids, "
+            yield (
+                f"  {mismatch.side} {mismatch.case}: {ids}largest difference "
+                f"{mismatch.difference:.2g}: {clean(repr(mismatch.text)):.60}"
+            )
+    if found.mismatches:
+        raise BundleError(_unequal(found))
+
+
+def _unequal(found: Conformance) -> str:
+    """Say what the matter may be."""
+    made = found.made_with.get("onnxruntime", "an unknown release")
+    cause = (
+        f"they were made with ONNX Runtime {clean(made):.40}, and this is {found.onnxruntime}, "
+        "whose kernels may differ"
+        if made != found.onnxruntime
+        else "ONNX Runtime is the same, so it is the processor, which orders the sums of float32 "
+        "as it likes, or another library"
+    )
+    return (
+        f"{len(found.mismatches)} of {found.vectors} texts are encoded otherwise here, weights "
+        f"differ by at most {found.largest_difference:.2g}: {cause}. Do not mix such vectors where "
+        "the last bits matter."
+    )
 
 
 def _bundle_facts(bundle: Bundle) -> dict[str, object]:
@@ -125,12 +188,22 @@ def _add_path(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_verify(command: argparse.ArgumentParser) -> None:
+    _add_path(command)
+    command.add_argument(
+        "--conformance",
+        action="store_true",
+        help="also encode the texts of a model's conformance.json, and compare the vectors to the "
+        "bit",
+    )
+
+
 INSPECTING = (
     Command("info", run_info, _add_path, "say what a model or index is", has_model=False),
     Command(
         "verify",
         run_verify,
-        _add_path,
+        _add_verify,
         "check every file of a model or index by its hash",
         has_model=False,
     ),

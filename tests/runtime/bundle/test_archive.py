@@ -13,13 +13,23 @@ import pytest
 
 from spladelet import Encoder
 from spladelet.bundle.archive import Archive
-from spladelet.bundle.description import DESCRIPTION, EXPLAIN, GRAPH, GRAPH_DATA, TOKENIZER
+from spladelet.bundle.description import (
+    CONFORMANCE,
+    DESCRIPTION,
+    EXPLAIN,
+    GRAPH,
+    GRAPH_DATA,
+    SATURATION,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+)
 from spladelet.bundle.folder import Bundle
 from spladelet.errors import BundleFileError, BundleNotFoundError
 from spladelet.files import FileEntry
 
 TEXT = "The cat purrs on the windowsill."
-NAMES = {DESCRIPTION, EXPLAIN, GRAPH, GRAPH_DATA, TOKENIZER}
+NEEDED = {DESCRIPTION, GRAPH, GRAPH_DATA, TOKENIZER}
+NAMES = {*NEEDED, CONFORMANCE, EXPLAIN, SATURATION, TOKENIZER_CONFIG}
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
 
 
