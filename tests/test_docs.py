@@ -98,11 +98,18 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(place), f"{target}#{anchor}"
 
 
-def test_every_page_can_be_reached_from_the_readme():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    linked = {(ROOT / target).resolve() for target, _ in LINK.findall(readme) if target}
+def linked_from(page):
+    targets = {target for target, _ in LINK.findall(page.read_text(encoding="utf-8")) if target}
+    return {(page.parent / target).resolve() for target in targets}
 
-    assert {page for page in PAGES if page.name != "README.md"} - linked == set()
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached, new = set(), {ROOT / "README.md"}
+    while new:
+        reached |= new
+        new = {page for known in new for page in linked_from(known) if page in PAGES} - reached
+
+    assert {*PAGES} - reached == set()
 
 
 def test_the_readme_can_be_read_at_once():
