@@ -128,8 +128,12 @@ class Conformance:
         return max((found.difference for found in self.mismatches), default=0.0)
 
 
-def check_conformance(bundle: Bundle) -> Conformance:
+def check_conformance(bundle: Bundle, longest: int | None = None) -> Conformance:
     """Encode the texts of a bundle's `conformance.json`, and compare.
+
+    Args:
+        bundle: What is checked.
+        longest: Leave out vectors of more tokens, which take long on an emulated processor.
 
     Raises:
         BundleFileError: The bundle has none, or it cannot be read.
@@ -138,16 +142,19 @@ def check_conformance(bundle: Bundle) -> Conformance:
     """
     raw, cases = _read(bundle)
     encoder = Encoder(bundle, threads=1)
-    mismatches = []
+    vectors, mismatches = 0, []
     for number, (text, expected) in enumerate(cases):
         for side in SIDES:
-            found, wanted = _encode(encoder, text, side), expected[side]
+            wanted = expected[side]
+            if longest is not None and len(wanted.ids) > longest:
+                continue
+            found, vectors = _encode(encoder, text, side), vectors + 1
             same = (found.ids, found.truncated) == (wanted.ids, wanted.truncated)
             difference = found.difference(wanted)
             if not same or difference > 0:
                 mismatches.append(Mismatch(number, side, text, same, difference))
     return Conformance(
-        len(SIDES) * len(cases),
+        vectors,
         tuple(mismatches),
         raw["made_with"],
         str(load_onnx_runtime().__version__),
