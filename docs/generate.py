@@ -143,7 +143,8 @@ def commands(program: str) -> str:
     if program == "spladelet":
         return _subcommands(import_module("spladelet.cli.main")._parser())
     cli = import_module("spladelet_export.cli")
-    return "\n\n".join(_command(parser) for parser in (cli._parser(), cli._fuse_parser()))
+    others = (parser() for parser, _ in cli._OTHERS.values())
+    return "\n\n".join(_command(parser) for parser in (cli._parser(), *others))
 
 
 def _subcommands(parser: argparse.ArgumentParser) -> str:

@@ -5,22 +5,26 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
-from spladelet.bundle.description import DESCRIPTION, Description
+from spladelet.bundle.bundle_files import read_file
+from spladelet.bundle.description import DESCRIPTION, MAX_DESCRIPTION_BYTES, Description
 from spladelet.bundle.folder import Bundle
 from spladelet.errors import InputError
 from spladelet.files import FileEntry, replacing
 from spladelet_export.whole_folder import write_errors
 
-Add = Callable[[Path, Description], Description]
+Make = Callable[[Path, Description], dict[str, bytes]]
 
 
-def amend(bundle: str | os.PathLike[str], names: Collection[str], add: Add) -> Description:
+def amend(bundle: str | os.PathLike[str], names: Collection[str], make: Make) -> Description:
     """Check a bundle, and have auxiliary files of it made anew, whatever became of them.
+
+    Nothing is changed before all of them are made; and however the process ends, the description
+    lists none that is not as it says.
 
     Args:
         bundle: Its folder.
         names: The files.
-        add: Writes them into a folder, and returns the description that lists them.
+        make: Returns their contents by name, of a folder and its description.
 
     Returns:
         Its description, as it is written.
@@ -33,15 +37,13 @@ def amend(bundle: str | os.PathLike[str], names: Collection[str], add: Add) -> D
     folder = Path(bundle)
     if folder.is_file():
         raise InputError(f"{folder} is no folder. Unpack it first.")
-    if (folder / DESCRIPTION).is_file():
-        for name in names:
-            (folder / name).unlink(missing_ok=True)
-    opened = Bundle.open(folder)
-    opened.verify()
+    sound = _without(folder, names)
+    sound.verify()
+    contents = make(folder, sound.description)
     with write_errors(folder):
-        description = add(folder, opened.description)
-        with replacing(folder / DESCRIPTION) as file:
-            file.write(description.to_json().encode())
+        _describe(folder, sound.description)
+        description = write_auxiliary(folder, sound.description, contents)
+        _describe(folder, description)
     return description
 
 
@@ -55,3 +57,18 @@ def write_auxiliary(
             file.write(content)
         listed[name] = FileEntry.of(folder / name)
     return replace(description, auxiliary=dict(sorted(listed.items())))
+
+
+def _without(folder: Path, names: Collection[str]) -> Bundle:
+    """Open a bundle as if it did not list some files, which may be damaged."""
+    file = folder / DESCRIPTION
+    if not file.is_file():
+        return Bundle.open(folder)  # says what is missing
+    description = Description.from_json(read_file(file, MAX_DESCRIPTION_BYTES), str(file))
+    kept = {name: entry for name, entry in description.auxiliary.items() if name not in names}
+    return Bundle(folder, replace(description, auxiliary=kept)).without_missing()
+
+
+def _describe(folder: Path, description: Description) -> None:
+    with replacing(folder / DESCRIPTION) as file:
+        file.write(description.to_json().encode())

@@ -52,11 +52,15 @@ def conform_bundle(bundle: str | os.PathLike[str]) -> Description:
         InputError: It is a .zip.
         ExportError: The folder cannot be written.
     """
-    return amend(bundle, _FILES, add_conformance)
+    return amend(bundle, _FILES, _contents)
 
 
 def add_conformance(folder: Path, description: Description) -> Description:
     """Write the files; returns the description that lists them, too."""
+    return write_auxiliary(folder, description, _contents(folder, description))
+
+
+def _contents(folder: Path, description: Description) -> dict[str, bytes]:
     longest = max(description.query.max_length, description.document.max_length)
     told = conformance_json(Bundle(folder, description), conformance_texts(longest))
     contents = {
@@ -68,7 +72,7 @@ def add_conformance(folder: Path, description: Description) -> Description:
         contents[QUERY_TOKENIZER_CONFIG] = config
     if description.is_int8:
         contents[SATURATION] = (files("spladelet") / "data" / SATURATION).read_bytes()
-    return write_auxiliary(folder, description, contents)
+    return contents
 
 
 def _tokenizer_config(tokenizer: Path, semantics: Semantics) -> bytes:

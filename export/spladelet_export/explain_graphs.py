@@ -35,11 +35,15 @@ def explain_bundle(bundle: str | os.PathLike[str]) -> Description:
         GraphError: Its graph does not pool as this version's do.
         ExportError: The folder cannot be written.
     """
-    return amend(bundle, _BESIDE.values(), add_explaining)
+    return amend(bundle, _BESIDE.values(), _graphs)
 
 
 def add_explaining(folder: Path, description: Description) -> Description:
     """Write the second graphs; returns the description that lists them, too."""
+    return write_auxiliary(folder, description, _graphs(folder, description))
+
+
+def _graphs(folder: Path, description: Description) -> dict[str, bytes]:
     contents = {}
     for name in _BESIDE.keys() & description.files.keys():
         try:
@@ -48,4 +52,4 @@ def add_explaining(folder: Path, description: Description) -> Description:
             raise GraphError(f"{folder / name} is no ONNX graph: {error}.") from error
         trace_positions(graph.graph)
         contents[_BESIDE[name]] = graph.SerializeToString(deterministic=True)
-    return write_auxiliary(folder, description, contents)
+    return contents

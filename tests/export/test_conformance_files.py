@@ -143,6 +143,7 @@ def test_a_bundle_of_before_gets_the_files_and_keeps_its_fingerprint(copy, bundl
 
 def test_what_cannot_be_conformed_is_left_alone(copy, tmp_path, monkeypatch, capsys):
     folder = copy()
+    conform_bundle(folder)
     packed = shutil.make_archive(str(tmp_path / "packed"), "zip", folder)
     with pytest.raises(InputError, match="is no folder"):
         conform_bundle(packed)

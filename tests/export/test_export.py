@@ -252,6 +252,7 @@ class TestOutput:
             "exporting the graph",
             "fusing the pooling into it",
             "comparing with torch, float32",
+            "writing down vectors, for other languages",
         ]
 
     def test_missing_folders_above_are_made(self, checkpoint, tmp_path):

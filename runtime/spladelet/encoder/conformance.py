@@ -33,7 +33,7 @@ from spladelet.bundle.folder import Bundle
 from spladelet.encoder.encoder import Encoder
 from spladelet.encoder.onnx_runtime import load_onnx_runtime
 from spladelet.errors import BundleFileError, BundleFormatError
-from spladelet.text import shown
+from spladelet.text import shown, valid_unicode
 
 FORMAT = "spladelet-conformance"
 FORMAT_VERSION = 1
@@ -190,12 +190,10 @@ def _encode(encoder: Encoder, text: str, side: SideName) -> Encoded:
 
 def _told(text: str) -> dict[str, Any]:
     """Return a text as JSON of any reader can hold it."""
-    units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), "<u2").tolist()
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return {"utf16": units}
-    return {"text": text}
+    if valid_unicode(text) == text:
+        return {"text": text}
+    units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), "<u2")
+    return {"utf16": units.tolist()}
 
 
 Case = tuple[str, dict[SideName, Encoded]]
