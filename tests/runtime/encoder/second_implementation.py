@@ -45,6 +45,7 @@ class SecondEncoder:
         self.description = read_description(folder)
         self.int8 = self.description["quantization"].get("weights") == "int8"
         self.sessions = {}
+        self.tokenizers = {}
 
     def encode(self, side, text):
         """Return what conformance.json has of a side."""
@@ -64,16 +65,12 @@ class SecondEncoder:
 
     def tokenize(self, side, text):
         """Return the tokenizer, the ids, whether the text was cut, and whether it is empty."""
-        from tokenizers import Tokenizer
-
         semantics, mode = self.description[side], self.description["query_mode"]
         name = "tokenizer.json"  # 11
         if side == "query" and mode in ("separate", "idf", "bow"):
             own = "query/tokenizer.json"
             name = own if own in self.description["files"] else name
-        tokenizer = Tokenizer.from_file(str(self.folder / name))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        tokenizer = self.tokenizer(name)
         has_special = side == "document" or mode not in ("idf", "bow")  # 12
         prompted = mended(semantics["prompt"] + text)  # 9, 10
         added = tokenizer.num_special_tokens_to_add(False) if has_special else 0
@@ -86,6 +83,15 @@ class SecondEncoder:
         if has_special:
             encoding = tokenizer.post_process(encoding)
         return tokenizer, encoding.ids, truncated, is_empty
+
+    def tokenizer(self, name):
+        from tokenizers import Tokenizer
+
+        if name not in self.tokenizers:
+            self.tokenizers[name] = Tokenizer.from_file(str(self.folder / name))
+            self.tokenizers[name].no_truncation()
+            self.tokenizers[name].no_padding()
+        return self.tokenizers[name]
 
     def weights(self, mode, ids):
         """Return the weight of each term: 29."""

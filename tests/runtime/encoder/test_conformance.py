@@ -87,7 +87,7 @@ def test_the_default_model_conforms():
 
     assert found.equal_ids == found.vectors >= 60
     assert found.equal_vectors == found.vectors or not is_the_same
-    assert found.largest_difference < 0.15  # between releases of ONNX Runtime: see test_processors
+    assert found.largest_difference < 0.5  # between releases of ONNX Runtime: see test_processors
 
 
 def test_special_tokens_in_a_text_are_content(written):
