@@ -76,16 +76,7 @@ def _conforming(found: Conformance, line: str | None, told: dict[str, object]) -
         BundleError: Not all are equal; when everything is said.
     """
     if line is None:
-        figures = {
-            "vectors": found.vectors,
-            "equal_ids": found.equal_ids,
-            "equal_vectors": found.equal_vectors,
-            "largest_difference": found.largest_difference,
-            "made_with": dict(found.made_with),
-            "onnxruntime": found.onnxruntime,
-            "mismatches": [asdict(mismatch) for mismatch in found.mismatches],
-        }
-        yield display.as_json(told | {"conformance": figures})
+        yield display.as_json(told | {"conformance": found.to_dict()})
     else:
         yield line
         yield (

@@ -18,7 +18,7 @@ worth it: see `spladelet_export.conformance_texts`.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Any, Literal, NoReturn
@@ -126,6 +126,18 @@ class Conformance:
     def largest_difference(self) -> float:
         """The largest difference of a weight; 0 if all vectors are equal."""
         return max((found.difference for found in self.mismatches), default=0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `spladelet verify --conformance --json` says."""
+        return {
+            "vectors": self.vectors,
+            "equal_ids": self.equal_ids,
+            "equal_vectors": self.equal_vectors,
+            "largest_difference": self.largest_difference,
+            "made_with": dict(self.made_with),
+            "onnxruntime": self.onnxruntime,
+            "mismatches": [asdict(found) for found in self.mismatches],
+        }
 
 
 def check_conformance(bundle: Bundle, longest: int | None = None) -> Conformance:
