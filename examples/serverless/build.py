@@ -4,9 +4,9 @@
     python examples/serverless/build.py documents.jsonl --platform manylinux_2_28_aarch64
     python examples/serverless/build.py --no-index --for google
 
-Run it with the Python that the function will have (bytecode is made by the version that reads it), in
-an environment that has spladelet, which builds the index. Whatever system it runs on, wheels are
-those of `--platform`. Needs the network, or `--wheels`; uploads nothing.
+Run it with the Python that the function will have, for bytecode is made by the version that reads
+it, in an environment that has spladelet, which builds the index. Whatever system it runs on, wheels
+are those of `--platform`. Needs the network, or `--wheels`; uploads nothing.
 """
 
 import argparse
@@ -25,7 +25,19 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 ENTRIES = {"aws": "handler.py", "google": "main.py", "azure": "function_app.py"}
 CORE = ("search.py", "fetching.py")
-EXTRA = {"aws": (), "google": ("functions-framework",), "azure": ("azure-functions",)}
+# What the platform itself asks for beside the entry; its own packages it brings along.
+BESIDE = {
+    "aws": {},
+    "google": {"requirements.txt": "functions-framework==3.*\n"},
+    "azure": {
+        "requirements.txt": "azure-functions\n",
+        "host.json": """{
+  "version": "2.0",
+  "extensionBundle": {"id": "Microsoft.Azure.Functions.ExtensionBundle", "version": "[4.*, 5.0.0)"}
+}
+""",
+    },
+}
 UNPACKED_LIMIT = 250 << 20  # AWS's, code and layers together
 PACKED_GOAL = 50 << 20  # what the console and `update-function-code --zip-file` take
 # What no search ever reads. libonnxruntime.so is for programs in C: Python's module has all of it.
@@ -66,12 +78,12 @@ def main() -> None:
     _strip(folder)
     for name in (*CORE, ENTRIES[options.cloud]):
         shutil.copyfile(HERE / name, folder / name)
-    if options.cloud != "aws":  # the platform installs nothing that is there, and wants the names
-        shutil.copyfile(HERE / "requirements.txt", folder / "requirements.txt")
+    for name, text in BESIDE[options.cloud].items():
+        (folder / name).write_text(text)
     if options.documents:
         _index(options.documents, folder / "index")
     _compile(folder)
-    _check(folder, options.platform, options.cloud)
+    _check(folder, options.platform)
     packed = _pack(folder, options.output / "function.zip")
     print(f"{folder}: {_bytes(folder) / 1e6:.1f} MB, of which {_largest(folder)}")
     print(f"{packed}: {packed.stat().st_size / 1e6:.1f} MB")
@@ -112,10 +124,6 @@ def _install(folder: Path, options: argparse.Namespace) -> None:
             *("--target", str(folder), *found, "-r", str(HERE / "requirements.txt")),
             *map(str, Path(wheels).glob("*.whl")),
         )
-    if EXTRA[options.cloud]:  # with what these ask for, which is not much
-        _run("pip", "install", "-q", "--no-compile", "--only-binary", ":all:", "--upgrade",
-             *(f"--platform={tag}" for tag in tags), "--target", str(folder), *found,
-             *EXTRA[options.cloud])  # fmt: skip
 
 
 def _strip(folder: Path) -> None:
@@ -139,16 +147,18 @@ def _compile(folder: Path) -> None:
         raise SystemExit("a module could not be compiled; is this the function's Python?")
 
 
-def _check(folder: Path, wanted: str, cloud: str) -> None:
-    """Answer one question with what was built, if this machine can run it."""
-    if not wanted.endswith(platform.machine()) or sys.platform != "linux":
+def _check(folder: Path, wanted: str) -> None:
+    """Encode, and search if there is an index, with nothing but what was built.
+
+    Tells what is missing, or was stripped too many, before a platform does; if this machine can.
+    """
+    if sys.platform != "linux" or not wanted.endswith(platform.machine()):
         print(f"not tried: it is for {wanted}")
         return
-    module = ENTRIES[cloud].removesuffix(".py") if (folder / "index").exists() else "fetching"
-    script = f"import sys; sys.path.insert(0, {str(folder)!r}); import {module}"
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", script], check=False, capture_output=True, text=True
-    )
+    used = "search" if (folder / "index").exists() else "spladelet; spladelet.Encoder.load()"
+    script = f"import sys; sys.path.insert(0, {str(folder.resolve())!r}); import {used}"
+    command = [sys.executable, "-I", "-S", "-B", "-c", script]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"what was built does not start:\n{done.stderr[-2000:]}")
 

@@ -3,11 +3,11 @@
     python examples/serverless/emulate.py build/function RUNTIME aws-lambda-rie '{"query": "..."}'
 
 AWS's runtime interface emulator and `awslambdaric` (RUNTIME is a folder that holds it) run it as
-another user, from read-only folders, without a home or a network (mount and network namespaces, so
-this needs root on Linux), on one processor, with an environment of its own and memory that is really
-bounded: by a control group, or else by `prlimit`, which bounds what is allocated. The emulator
-itself bounds nothing, and its "Max Memory Used" is the configured size: memory is read from the
-process instead. Does not slow the start down as a platform does that fetches code and boots first.
+another user, from read-only folders, without a home or a network (in namespaces, so this needs root
+on Linux), on one processor, with an environment of its own and memory that is really bounded: by a
+control group, or else by `prlimit`, which bounds what is allocated. The emulator itself bounds
+nothing, and its "Max Memory Used" is the configured size: memory is read from the process instead.
+Does not boot a machine or fetch the code first, as a platform does.
 """
 
 import argparse
@@ -237,10 +237,11 @@ def _ask_plainly(prefix: list[str], room: Room, events: Sequence[object], report
 @contextlib.contextmanager
 def _groups(room: Room) -> Iterator[list[Path]]:
     """Make control groups of either version; none if they cannot be written."""
-    name, made = f"spladelet-function-{os.getpid()}", []
+    name = f"spladelet-function-{os.getpid()}"
+    made: list[Path] = []
     period = 20_000  # microseconds, as Lambda's
     quota = int(period * room.share)
-    wanted = [
+    wanted: list[tuple[str, dict[str, object]]] = [
         ("memory", {"memory.limit_in_bytes": room.memory_mb << 20}),
         ("cpu", {"cpu.cfs_period_us": period, "cpu.cfs_quota_us": quota}),
         ("", {"memory.max": room.memory_mb << 20, "cpu.max": f"{quota} {period}"}),

@@ -12,9 +12,10 @@ import tempfile
 import urllib.request
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+from spladelet.caches import private_folders
 
 MAX_BYTES = 4 << 30  # downloaded, and unpacked: a function has at most 10 GB of /tmp
 MAX_FILES = 10_000
@@ -33,8 +34,11 @@ def fetched(address: str) -> Path:
         FetchError: It is no .zip or .tar of an index, or is too large.
         OSError: It cannot be downloaded or written.
     """
-    name = hashlib.sha256(address.encode()).hexdigest()[:16]
-    place = Path(tempfile.gettempdir()) / f"spladelet-index-{name}"
+    # $SPLADELET_CACHE, the user's folder for caches or /tmp: the first that nobody else writes to.
+    folder = next(private_folders("indexes"), None)
+    if folder is None:
+        raise FetchError("no folder can be written. Set SPLADELET_CACHE to one.")
+    place = folder / hashlib.sha256(address.encode()).hexdigest()[:16]
     if not place.exists():
         aside = Path(tempfile.mkdtemp(dir=place.parent))
         try:
@@ -60,14 +64,13 @@ def _download(address: str, target: IO[bytes]) -> None:
 def _unpack(packed: IO[bytes], folder: Path) -> None:
     left = MAX_BYTES
     files = _zipped(packed) if zipfile.is_zipfile(packed) else _tarred(packed)
-    with closing(files):
-        for number, (name, source) in enumerate(files):
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or "\\" in name or number >= MAX_FILES:
-                raise FetchError(f"{name!r:.200} lies outside the folder, or is one file too many.")
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            with (folder / path).open("xb") as target:
-                left -= _copy(source, target, left)
+    for number, (name, source) in enumerate(files):
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name or number >= MAX_FILES:
+            raise FetchError(f"{name!r:.200} lies outside the folder, or is one file too many.")
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        with (folder / path).open("xb") as target:
+            left -= _copy(source, target, left)
 
 
 def _zipped(packed: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:

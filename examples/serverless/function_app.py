@@ -6,7 +6,7 @@ from search import answer, answer_text, as_json, from_query_string
 app = azure.FunctionApp(http_auth_level=azure.AuthLevel.FUNCTION)
 
 
-@app.route(route="search", methods=["GET", "POST"])
+@app.route(route="search", methods=["GET", "POST"])  # type: ignore[untyped-decorator]
 def search_http(request: azure.HttpRequest) -> azure.HttpResponse:
     """Answer a request of the Functions host."""
     body = request.get_body()

@@ -1,4 +1,4 @@
-"""What a function does, whichever cloud runs it: model and index at import, then one call a question.
+"""What a function does, whichever cloud runs it: loads at import, then answers a call a question.
 
 Importing this loads all of it and answers one question, so that the platform's start pays for what
 the first caller would. Knows nothing of HTTP or of a cloud: `handler.py`, `main.py` and
@@ -39,7 +39,9 @@ def answer(asked: object) -> Answer:
     try:
         query, k, where = _checked(asked)
         hits = INDEX.search(ENCODER.encode_query(query), k, where=where)
-    except InputError as error:  # the caller's fault; anything else is ours, and the platform logs it
+    except (
+        InputError
+    ) as error:  # the caller's fault; anything else is ours, and the platform logs it
         return 400, {"error": str(error)}
     return 200, {"hits": [hit.to_dict() for hit in hits]}
 
@@ -47,7 +49,9 @@ def answer(asked: object) -> Answer:
 def answer_text(body: str | bytes | None) -> Answer:
     """Answer a request whose body is JSON; see `answer`."""
     if len(body or "") > MAX_BYTES:
-        return 400, {"error": f"the body has {len(body or '')} bytes; at most {MAX_BYTES} are read."}
+        return 400, {
+            "error": f"the body has {len(body or '')} bytes; at most {MAX_BYTES} are read."
+        }
     try:
         asked = json.loads(body or "null")
     except (ValueError, RecursionError) as error:
@@ -86,7 +90,9 @@ def _checked(asked: object) -> tuple[str, int, Any]:
 def _index_folder() -> Path:
     place = os.environ.get("SPLADELET_INDEX", "index")
     if place.startswith(("https://", "http://")):
-        from fetching import fetched  # HTTP and TLS take 40 ms to import, which no other start needs
+        from fetching import (
+            fetched,
+        )  # HTTP and TLS take 40 ms to import, which no other start needs
 
         return fetched(place)
     return Path(__file__).parent / place  # of which an absolute one stays what it is
