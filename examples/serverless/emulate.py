@@ -17,6 +17,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from typing import Any
 
 PORTS = 9000, 9001, 8000  # the emulator's two, and the local server's: the network is our own
 _PATH = "/2015-03-31/functions/function/invocations"
+_TOOLS = ("unshare", "mount", "ip", "setpriv", "taskset")
 _SECONDS = 60  # for one answer
 _GROUPS = Path("/sys/fs/cgroup")
 # Read-only from the root down, but for /tmp. What may lie where others may not go, as in root's
@@ -116,6 +118,28 @@ class Report:
         return [int(found) for found in re.findall(r"Billed Duration: (\d+) ms", self.log)]
 
 
+def python_for_others() -> str | None:
+    """Return a Python of this version that any user can run: root's own may lie in its home."""
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for place in (Path("/usr/bin") / name, Path("/usr/local/bin") / name):
+        if place.exists() and place.resolve().is_relative_to("/usr"):
+            return str(place)
+    return None
+
+
+def missing(rie: str | None) -> str | None:
+    """Return what is missing to run anything here, in words; None if nothing is."""
+    if not rie or not Path(rie).is_file():
+        return "needs AWS's emulator: set SPLADELET_LAMBDA_RIE to aws-lambda-rie"
+    if sys.platform != "linux" or os.geteuid() != 0 or not all(map(shutil.which, _TOOLS)):
+        return f"needs root on Linux, and {', '.join(_TOOLS)}"
+    if subprocess.run(["unshare", "-mn", "true"], check=False).returncode:
+        return "needs namespaces of its own, which this machine does not give"
+    if python_for_others() is None:
+        return "needs a Python of this version in /usr, which other users can run"
+    return None
+
+
 def run(room: Room, events: Sequence[object], *, plain: bool = False) -> Report:
     """Start a function, ask it, and end it.
 
@@ -180,9 +204,13 @@ def _command(room: Room, groups: Sequence[Path]) -> list[str]:
     return [
         *("sh", "-c", enter + 'exec "$@"', "sh", *bounded),
         *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"),
-        *("taskset", "-c", str(min(os.sched_getaffinity(0)))),
         *("env", "-i", *(f"{name}={value}" for name, value in given.items())),
     ]
+
+
+def _python(room: Room) -> list[str]:
+    """Return its Python, on one processor, which it need not share with the emulator."""
+    return ["taskset", "-c", str(min(os.sched_getaffinity(0))), room.python]
 
 
 def _ask_the_emulator(
@@ -193,7 +221,7 @@ def _ask_the_emulator(
         *(*prefix, "/mnt/RIE", "--log-level", "info"),
         *("--runtime-interface-emulator-address", addresses[0]),
         *("--runtime-api-address", addresses[1]),
-        *(room.python, "-m", "awslambdaric", "handler.handler"),
+        *(*_python(room), "-m", "awslambdaric", "handler.handler"),
     ]
     with open(os.memfd_create("log"), "w+b") as log:
         child = subprocess.Popen(command, stdout=log, stderr=log)
@@ -218,7 +246,7 @@ def _ask_the_emulator(
 def _ask_plainly(prefix: list[str], room: Room, events: Sequence[object], report: Report) -> None:
     start = time.perf_counter()
     child = subprocess.Popen(
-        [*prefix, room.python, "-c", _PLAIN], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [*prefix, *_python(room), "-c", _PLAIN], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert child.stdin is not None
     assert child.stdout is not None

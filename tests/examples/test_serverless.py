@@ -246,23 +246,15 @@ def test_what_is_no_index_is_refused(load, shared, tmp_path, monkeypatch):
 # As AWS Lambda runs it.
 
 
-def its_python():
-    """Return a Python of this version that another user can run, for the function."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for place in (f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
-        if Path(place).exists() and Path(place).resolve().is_relative_to("/usr"):
-            return place
-    return None
-
-
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """Build a function by its script, once, and bring what Lambda brings; returns its room."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SERVERLESS))
+        emulate = importlib.import_module("emulate")
     rie = os.environ.get("SPLADELET_LAMBDA_RIE")
-    if not rie:
-        pytest.skip("needs AWS's emulator: set SPLADELET_LAMBDA_RIE to aws-lambda-rie")
-    if sys.platform != "linux" or os.geteuid() != 0 or its_python() is None:
-        pytest.skip("needs root on Linux, and a Python of this version in /usr")
+    if lacking := emulate.missing(rie):
+        pytest.skip(lacking)
     place = tmp_path_factory.mktemp("function")
     documents = ROOT / "tests" / "data" / "eight-documents.jsonl"
     commands = [
@@ -274,11 +266,8 @@ def built(tmp_path_factory):
             [sys.executable, *map(str, command)], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SERVERLESS))
-        emulate = importlib.import_module("emulate")
     paths = str(place / "function"), str(place / "runtime"), rie
-    return emulate, partial(emulate.Room, *paths, python=its_python())
+    return emulate, partial(emulate.Room, *paths, python=emulate.python_for_others())
 
 
 def test_the_folder_has_bytecode_and_nothing_unused(built):
