@@ -19,11 +19,19 @@ import index
 import int8
 import quality
 import serve
+import serverless
 import stores
 import words
 from common import RESULTS, markdown_table
 
 ROOT = Path(__file__).parents[1]
+PAGES = (
+    "README.md",
+    "benchmarks/README.md",
+    "docs/index.md",
+    "docs/server.md",
+    "examples/serverless/README.md",
+)
 _SHORT = {
     "128 tokens, texts/s": ("128-token texts a second", "{:.0f}"),
     "one query, ms": ("one short query", "{:.1f} ms"),
@@ -35,7 +43,7 @@ _SHORT = {
 def main() -> None:
     """Write the tables, or check them."""
     stale = []
-    for name in ("README.md", "benchmarks/README.md", "docs/index.md", "docs/server.md"):
+    for name in PAGES:
         path = ROOT / name
         text = path.read_text()
         fresh = fill(text)
@@ -156,6 +164,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "serve-short": serve_short,
     "serve": lambda: full("serve", serve.table),
     "explain": lambda: full("explain", explain.table),
+    "serverless": lambda: full("serverless", serverless.table),
     "containers": lambda: full("containers", containers.table),
 }
 

@@ -39,7 +39,7 @@ BESIDE = {
     },
 }
 UNPACKED_LIMIT = 250 << 20  # AWS's, code and layers together
-PACKED_GOAL = 50 << 20  # what the console and `update-function-code --zip-file` take
+PACKED_GOAL = 50 << 20  # what AWS takes without S3
 # What no search ever reads. libonnxruntime.so is for programs in C: Python's module has all of it.
 NEVER_USED = [
     "**/tests",
@@ -87,7 +87,8 @@ def main() -> None:
     packed = _pack(folder, options.output / "function.zip")
     print(f"{folder}: {_bytes(folder) / 1e6:.1f} MB, of which {_largest(folder)}")
     print(f"{packed}: {packed.stat().st_size / 1e6:.1f} MB")
-    _check_sizes(folder, packed)
+    if options.cloud == "aws":
+        _check_limits(folder, packed)
 
 
 def _parse() -> argparse.Namespace:
@@ -174,14 +175,16 @@ def _pack(folder: Path, packed: Path) -> Path:
     return packed
 
 
-def _check_sizes(folder: Path, packed: Path) -> None:
+def _check_limits(folder: Path, packed: Path) -> None:
     if (size := _bytes(folder)) > UNPACKED_LIMIT:
         raise SystemExit(
             f"{size / 1e6:.1f} MB unpacked is more than AWS takes ({UNPACKED_LIMIT >> 20} MiB). "
             "Leave the index out (--no-index) and fetch it, or deploy the container image."
         )
     if packed.stat().st_size > PACKED_GOAL:
-        print("more than 50 MiB packed: upload it to S3, and create the function from there")
+        print("more than 50 MiB packed: create the function from S3, not by an upload")
+    if sys.version_info < (3, 12):  # it has glibc 2.26, and ONNX Runtime's wheels ask for 2.28
+        print("AWS's Python 3.11 is on Amazon Linux 2, too old for it: build with 3.12 or newer")
 
 
 def _bytes(folder: Path) -> int:
