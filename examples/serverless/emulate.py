@@ -226,7 +226,7 @@ def _ask_the_emulator(
     with open(os.memfd_create("log"), "w+b") as log:
         child = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            _wait_for(PORTS[0])
+            _wait_for(PORTS[0], child)
             asking = http.client.HTTPConnection("127.0.0.1", PORTS[0], timeout=_SECONDS)
             for event in events:
                 start = time.perf_counter()
@@ -306,13 +306,13 @@ def _local_server() -> Iterator[None]:
         server.shutdown()
 
 
-def _wait_for(port: int) -> None:
+def _wait_for(port: int, child: "subprocess.Popen[bytes]") -> None:
     end = time.monotonic() + _SECONDS
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:
-            if time.monotonic() > end:
+            if time.monotonic() > end or child.poll() is not None:
                 raise
             time.sleep(0.01)
         else:

@@ -5,6 +5,7 @@ the operator's own, and yet nothing of it is trusted: only plain files below the
 and only as many bytes as fit. Does not ask whether there is a newer one: a new start does.
 """
 
+import contextlib
 import hashlib
 import shutil
 import tarfile
@@ -45,7 +46,8 @@ def fetched(address: str) -> Path:
             with tempfile.TemporaryFile(dir=place.parent) as packed:
                 _download(address, packed)
                 _unpack(packed, aside)
-            aside.replace(place)  # all at once, so that a folder that is there is whole
+            with contextlib.suppress(OSError):  # another process may have been faster
+                aside.replace(place)  # all at once, so that a folder that is there is whole
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return _top(place)
