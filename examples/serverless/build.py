@@ -11,6 +11,7 @@ are those of `--platform`. Needs the network, or `--wheels`; uploads nothing.
 
 import argparse
 import compileall
+import importlib.util
 import os
 import platform
 import py_compile
@@ -57,14 +58,19 @@ NEVER_USED = [
     "numpy/_core/_simd*",
     "numpy/_core/include",
     "numpy/_core/lib",
+    "numpy/_pyinstaller",
     "onnxruntime/capi/libonnxruntime.so*",
     "onnxruntime/datasets",
     "onnxruntime/quantization",
     "onnxruntime/tools",
     "onnxruntime/transformers",
+    "spladelet/cli",
+    "spladelet/data/demo*",
+    "spladelet/engines",
     "spladelet/evaluation",
     "spladelet/server",
     "spladelet_export",
+    "tqdm/contrib",
 ]
 
 
@@ -83,6 +89,8 @@ def main() -> None:
     if options.documents:
         _index(options.documents, folder / "index")
     _compile(folder)
+    if options.no_sources:
+        _drop_sources(folder)
     _check(folder, options.platform)
     packed = _pack(folder, options.output / "function.zip")
     print(f"{folder}: {_bytes(folder) / 1e6:.1f} MB, of which {_largest(folder)}")
@@ -101,6 +109,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--for", dest="cloud", choices=ENTRIES, default="aws")
     parser.add_argument("--platform", default=f"manylinux_2_28_{platform.machine()}")
+    parser.add_argument("--no-sources", action="store_true", help="1 MB less: bytecode alone")
     parser.add_argument("--wheels", type=Path, help="a folder of wheels, instead of the network")
     parser.add_argument("--spladelet", default=str(ROOT), help="a folder, wheel or requirement")
     parser.add_argument("-o", "--output", type=Path, default=Path("build"))
@@ -144,8 +153,17 @@ def _compile(folder: Path) -> None:
     the folder is read-only: a third of a second.
     """
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    if not compileall.compile_dir(folder, quiet=2, force=True, invalidation_mode=mode, workers=1):
+    if not compileall.compile_dir(
+        folder, stripdir=folder, quiet=2, force=True, invalidation_mode=mode
+    ):
         raise SystemExit("a module could not be compiled; is this the function's Python?")
+
+
+def _drop_sources(folder: Path) -> None:
+    """Leave packages their bytecode alone; the entries stay, which platforms read as sources."""
+    for source in folder.rglob("*/*.py"):
+        Path(importlib.util.cache_from_source(source)).replace(source.with_suffix(".pyc"))
+        source.unlink()
 
 
 def _check(folder: Path, wanted: str) -> None:
