@@ -18,6 +18,7 @@ import explain
 import index
 import int8
 import quality
+import rounding
 import serve
 import serverless
 import stores
@@ -164,6 +165,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "serve-short": serve_short,
     "serve": lambda: full("serve", serve.table),
     "explain": lambda: full("explain", explain.table),
+    "rounding": lambda: full("rounding", rounding.table),
     "serverless": lambda: full("serverless", serverless.table),
     "containers": lambda: full("containers", containers.table),
 }

@@ -50,11 +50,10 @@ def rewrite_bundle(
             "more: there is nothing to rewrite. Only int8 makes whole steps of them."
         )
     with bundle_folder(Path(output)) as folder:
-        graph = _rewritten(source, web=web)
         for name in source.description.files:
-            if name not in (GRAPH, GRAPH_DATA):
-                (folder / name).parent.mkdir(exist_ok=True)
-                shutil.copyfile(source.path(name), folder / name)
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source.path(name), folder / name)
+        graph = _rewritten(folder, web=web)
         save_graph(graph, folder)
         listed = {name: FileEntry.of(folder / name) for name in source.description.files}
         has_query_graph = source.description.query_mode == "separate"  # which is in float32
@@ -72,10 +71,13 @@ def rewrite_bundle(
     return description
 
 
-def _rewritten(source: Bundle, *, web: bool) -> onnx.ModelProto:
+def _rewritten(folder: Path, *, web: bool) -> onnx.ModelProto:
+    """Take a graph out of a folder of copies: onnx reads no tensors that others have links to."""
     try:
-        graph = onnx.load(source.path(GRAPH))
+        graph = onnx.load(folder / GRAPH)
     except Exception as error:  # protobuf's, whichever of its implementations is there
-        raise GraphError(f"{source.path(GRAPH)} is no ONNX graph: {error}.") from error
+        raise GraphError(f"{folder / GRAPH} is no ONNX graph: {error}.") from error
+    for name in (GRAPH, GRAPH_DATA):
+        (folder / name).unlink(missing_ok=True)
     spell_out_rounding(graph.graph, web=web)
     return graph

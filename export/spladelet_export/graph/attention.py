@@ -21,7 +21,7 @@ from spladelet_export.graph.tensor_names import ATTENTION
 
 _FUSED = "MultiHeadAttention"
 # The mask, as each use of it needs it; written once for all layers.
-_IS_TEXT = f"{ATTENTION}/is_text"  # bool[batch, length, 1]
+IS_TEXT = f"{ATTENTION}/is_text"  # bool[batch, length, 1]
 _SHARE = f"{ATTENTION}/share"  # the same as 0.0 and 1.0
 _COUNTED = f"{ATTENTION}/counted"  # float32[batch, 1, length, columns]
 # A product with a single column has a kernel of its own, whose order depends on the padding.
@@ -82,7 +82,7 @@ class _AttentionWriter:
     def _read_mask(self) -> None:
         add = self.editor.add
         column = add("Unsqueeze", ["attention_mask", self._numbers(2)], f"{ATTENTION}/column")
-        add("Cast", [column], _IS_TEXT, {"to": TensorProto.BOOL})
+        add("Cast", [column], IS_TEXT, {"to": TensorProto.BOOL})
         add("Cast", [column], _SHARE, {"to": TensorProto.FLOAT})
         own = add("Unsqueeze", [_SHARE, self._numbers(1)], f"{ATTENTION}/share_4d")
         add("Expand", [own, self._numbers(1, 1, 1, _COLUMNS)], _COUNTED)
@@ -103,7 +103,7 @@ class _AttentionWriter:
         add, name = self.editor.add, node.output[0]
         heads = next(a.i for a in node.attribute if a.name == "num_heads")
         queries, keys, values = self._projections(node, projection, heads)
-        keys = add("Where", [_IS_TEXT, keys, self._first(keys, 1)], f"{keys}/padded")
+        keys = add("Where", [IS_TEXT, keys, self._first(keys, 1)], f"{name}/k/padded")
         values = add("Mul", [values, _SHARE], f"{values}/padded")
 
         queries = self._split(queries, heads, [0, 2, 1, 3])
@@ -120,19 +120,19 @@ class _AttentionWriter:
     def _projections(
         self, node: onnx.NodeProto, projection: onnx.NodeProto, heads: int
     ) -> tuple[str, str, str]:
-        """Add each projection's bias; queries are scaled where they are made, which costs nothing.
+        """Add what bias matters; queries are scaled where they are made, which costs nothing.
 
+        The keys' bias adds one number to all scores of a row, which the softmax takes away again.
         Scaled is their matrix, which layers may share, so the scaled one is another constant.
         """
         queries, keys, values, bias = node.input[:4]
-        by_query, by_key, by_value = np.split(self.editor.array(bias), 3)
+        by_query, _, by_value = np.split(self.editor.array(bias), 3)
         scale = np.float32(math.sqrt(heads / len(by_query)))
         matrix = projection.input[1]
         scaled = self.editor.array(matrix) * scale
         projection.input[1] = self._part(matrix, "scaled", scaled)
         add, name = self.editor.add, node.output[0]
         queries = add("Add", [queries, self._part(bias, "query", by_query * scale)], f"{name}/q")
-        keys = add("Add", [keys, self._part(bias, "key", by_key)], f"{name}/k")
         values = add("Add", [values, self._part(bias, "value", by_value)], f"{name}/v")
         return queries, keys, values
 

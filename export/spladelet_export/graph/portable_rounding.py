@@ -21,6 +21,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from spladelet_export.graph import tensor_names
+from spladelet_export.graph.attention import IS_TEXT
 from spladelet_export.graph.graph_editor import GraphEditor
 
 PROCESSORS = ("x86_64", "aarch64")
@@ -134,12 +135,20 @@ class _Speller:
 
     def _biased_product(self, node: onnx.NodeProto) -> None:
         name, bias = node.output[0], node.input[6]
-        product = f"{name}/unbiased"
+        is_key = self._is_key(name)
+        product = name if is_key else f"{name}/unbiased"
         domain = node.domain
         self.editor.nodes.append(
             helper.make_node(node.op_type, node.input[:6], [product], domain=domain)
         )
-        self._add("Add", [product, bias], name)
+        if not is_key:
+            self._add("Add", [product, bias], name)
+
+    def _is_key(self, name: str) -> bool:
+        """Say whether nothing but attention's padding of keys reads a tensor; see `attention`."""
+        readers = self.editor.readers(name)
+        padding = [node for node in readers if IS_TEXT in node.input]
+        return bool(padding) and {node.op_type for node in readers} == {"Where", "Slice"}
 
     def _in_float64(self, node: onnx.NodeProto) -> None:
         inputs = [self._float64(name) for name in node.input]
