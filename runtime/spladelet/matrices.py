@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelet import extras
 from spladelet.errors import VectorError
-from spladelet.forks import unforked
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -29,25 +29,24 @@ def sound_csr(matrix: object) -> "csr_array":
     Raises:
         VectorError: It is something else, or damaged.
     """
-    with unforked():
-        from scipy.sparse import csr_array, issparse
+    sparse = extras.required("scipy.sparse", "scipy", "reading a matrix")
 
-    sparse = issparse(matrix)
+    is_sparse = sparse.issparse(matrix)
     try:
-        given: Any = matrix if sparse else np.asarray(matrix)
+        given: Any = matrix if is_sparse else np.asarray(matrix)
     except ValueError as error:
         raise VectorError(f"that is no matrix: {error}.") from error
     if given.dtype.kind not in "biuf":
         raise VectorError(f"weights are of type {given.dtype}; expected real numbers.")
     if given.ndim not in (1, 2) or given.shape[-1] > _MAX_TERMS:
         raise VectorError(f"a matrix of shape {given.shape} is not texts x terms.")
-    if sparse:
+    if is_sparse:
         _check_structure(given)
     with np.errstate(over="ignore"):  # too large for float32: infinite, and refused as that
         given = given.astype(np.float32)
-    if sparse and given.format == "dia":
+    if is_sparse and given.format == "dia":
         given = _of_diagonals(given)
-    clean = csr_array(given.reshape((1, -1)) if given.ndim == 1 else given, copy=True)
+    clean = sparse.csr_array(given.reshape((1, -1)) if given.ndim == 1 else given, copy=True)
     _check_numbers(clean.indices, clean.shape[1], "that matrix")  # of lists, only now
     clean.sum_duplicates()
     clean.eliminate_zeros()
@@ -134,14 +133,13 @@ def _check_structure(matrix: Any) -> None:  # noqa: ANN401
 
 def _of_diagonals(matrix: Any) -> Any:  # noqa: ANN401
     """Return a matrix of diagonals as one of coordinates; scipy's own way trusts the offsets."""
-    with unforked():
-        from scipy.sparse import coo_array
+    sparse = extras.required("scipy.sparse", "scipy", "reading a matrix")
 
     columns = np.arange(matrix.data.shape[1])
     rows = columns - matrix.offsets[:, None].astype(np.int64)
     inside = (rows >= 0) & (rows < matrix.shape[0]) & (columns < matrix.shape[1])
     _, column = np.nonzero(inside)
-    return coo_array((matrix.data[inside], (rows[inside], column)), shape=matrix.shape)
+    return sparse.coo_array((matrix.data[inside], (rows[inside], column)), shape=matrix.shape)
 
 
 def _coordinates(matrix: Any) -> tuple[NDArray[Any], ...]:  # noqa: ANN401

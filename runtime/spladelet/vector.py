@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spladelet import extras
 from spladelet.errors import InputError, ModelMismatchError, VectorError
-from spladelet.forks import unforked
 from spladelet.parameters import as_count
 from spladelet.pruning import Pruning, Row
 from spladelet.text import as_text, shown
@@ -280,11 +280,10 @@ class SparseVectors(Sequence[SparseVector]):
 
     def to_csr(self) -> "csr_array":
         """Return a scipy CSR matrix, float32[texts, vocab_size], that shares these arrays."""
-        with unforked():
-            from scipy.sparse import csr_array
+        sparse = extras.required("scipy.sparse", "scipy", "a CSR matrix")
 
         shape = (len(self), self.vocab_size)
-        return csr_array((self.weights, self.term_ids, self.row_offsets), shape=shape)
+        return sparse.csr_array((self.weights, self.term_ids, self.row_offsets), shape=shape)
 
     def __setstate__(self, state: Sequence[Any]) -> None:
         _restore(self, state)

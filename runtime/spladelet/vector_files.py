@@ -20,10 +20,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelet import extras
 from spladelet.documents import Document, to_document, to_line
-from spladelet.errors import InputError, RecordError, VectorError
+from spladelet.errors import InputError, MissingDependencyError, RecordError, VectorError
 from spladelet.files import replacing, replacing_folder
-from spladelet.forks import unforked
 from spladelet.matrices import check_diagonals
 from spladelet.records import TEXTS, json_object
 from spladelet.sources import MAX_LINE, open_file, read_lines, translated
@@ -228,8 +228,7 @@ def _read_npz(
 
 def _matrix(arrays: Mapping[str, NDArray[Any]], path: Path) -> "csr_array":
     """Make the matrix that `scipy.sparse.save_npz` took apart, of whatever format it was."""
-    with unforked():
-        from scipy import sparse
+    sparse = extras.required("scipy.sparse", "scipy", "reading a file of arrays")
 
     name = arrays["format"].item()
     name = name.decode() if isinstance(name, bytes) else str(name)
@@ -256,8 +255,7 @@ def _read_splade_index(
 ) -> tuple[SparseVectors, list[Document]]:
     path = folder / _MATRIX
     with _reading(path) as file:
-        with unforked():
-            from scipy.sparse import csc_array
+        sparse = extras.required("scipy.sparse", "scipy", "reading a file of arrays")
 
         arrays = np.load(file, allow_pickle=False)
         count = len(arrays["document_ids"])
@@ -265,7 +263,7 @@ def _read_splade_index(
         ids = _ids(arrays["document_ids"], count, path)
         columns = (arrays["data"], arrays["indices"], arrays["indptr"])
         _check_whole(columns[1:], path)
-        matrix = csc_array(columns, shape=(count, len(columns[2]) - 1))
+        matrix = sparse.csc_array(columns, shape=(count, len(columns[2]) - 1))
         vectors = _checked(matrix, path, vocab_size, model)
     corpus = folder / _CORPUS
     with translated(str(corpus)):
@@ -298,7 +296,7 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
                 )
             file.seek(0)
             yield file
-    except InputError:
+    except (InputError, MissingDependencyError):
         raise
     except Exception as error:  # zip, its compressions, numpy and scipy have errors of many kinds
         raise InputError(

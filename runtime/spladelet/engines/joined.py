@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from spladelet import extras
 from spladelet.documents import Document
 from spladelet.engines.payload import Weights
-from spladelet.forks import unforked
 from spladelet.index.index import Index
 from spladelet.index.queries import count_query_words
 from spladelet.lexical.words import LEXICAL, Words
@@ -57,8 +57,7 @@ def rows(index: Index) -> Iterator[tuple[Document, Weights]]:
 
 
 def _beside(left: SparseVectors, right: SparseVectors) -> SparseVectors:
-    with unforked():
-        from scipy.sparse import hstack
+    sparse = extras.required("scipy.sparse", "scipy", "putting words beside terms")
 
-    joined = hstack([left.to_csr(), right.to_csr()], format="csr")
+    joined = sparse.hstack([left.to_csr(), right.to_csr()], format="csr")
     return SparseVectors.from_csr(joined, left.model)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from spladelet import extras
 from spladelet.engines.joined import join_documents, join_queries
 from spladelet.errors import InputError
 from spladelet.evaluation.grades import Qrels
 from spladelet.evaluation.measures import mean, measure
-from spladelet.forks import unforked
 from spladelet.index.index import Index
 from spladelet.vector import SparseVectors
 from spladelet.vector_arguments import as_vectors
@@ -193,8 +193,7 @@ def _changed(
     term_ids: NDArray[np.int32] | None = None,
 ) -> SparseVectors:
     """Return the vectors with other weights; zeros go, and terms that meet keep the heavier."""
-    with unforked():
-        from scipy.sparse import csr_array
+    sparse = extras.required("scipy.sparse", "scipy", "simulating an engine")
 
     ids = vectors.term_ids if term_ids is None else term_ids
     rows = np.repeat(np.arange(len(vectors)), vectors.active_dims)
@@ -203,7 +202,7 @@ def _changed(
     first = np.ones(len(order), bool)
     first[1:] = (np.diff(rows[order]) != 0) | (np.diff(ids[order]) != 0)
     kept = order[first]
-    matrix = csr_array(
+    matrix = sparse.csr_array(
         (weights[kept], (rows[kept], ids[kept])), shape=(len(vectors), vectors.vocab_size)
     )
     return SparseVectors.from_csr(matrix, vectors.model)

@@ -15,7 +15,6 @@ from spladelet import extras
 from spladelet.errors import InputError
 from spladelet.evaluation.grades import Qrels, check_grades
 from spladelet.evaluation.runs import Run, ranking
-from spladelet.forks import unforked
 from spladelet.text import shown
 
 # BEIR's, by ir_measures' names: RR is reciprocal rank (MRR), R recall, AP average precision (MAP).
@@ -148,13 +147,12 @@ def compare(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Compariso
         return Comparison(difference, difference, difference, 1.0, *counts)
     if len(gap) < 2:  # one query says nothing of others
         return Comparison(difference, -1.0, 1.0, 1.0, *counts)
-    with unforked():
-        from scipy.stats import ttest_rel
+    stats = extras.required("scipy.stats", "scipy", "comparing two runs by a t-test")
 
     with warnings.catch_warnings():
         # Of equal differences: the interval has no width then, and is right.
         warnings.simplefilter("ignore")
-        test = ttest_rel(left, right)
+        test = stats.ttest_rel(left, right)
         interval = test.confidence_interval(0.95)
     low, high = float(interval.low), float(interval.high)
     return Comparison(difference, low, high, float(test.pvalue), *counts)

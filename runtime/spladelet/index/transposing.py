@@ -1,5 +1,6 @@
 """From documents to posting lists: matrices by rows turned into matrices by columns."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,19 +33,35 @@ def transpose(
     count = len(row_ends) - 1
     if len(columns) and int(columns.max()) >= width:  # compiled code would write beyond the end
         raise VectorError(f"there is a term {int(columns.max())} among {width} terms.")
-    if count < FEW:
-        order = stable_order(columns)
-        occurring, starts = np.unique(columns[order], return_index=True)
-        offsets = np.append(starts, len(order)).astype(np.int64)
-        rows = np.repeat(np.arange(count, dtype=np.int32), np.diff(row_ends))
-        return occurring.astype(np.int32), offsets, rows[order], values[order]
-    with unforked():
-        from scipy.sparse import csr_array
-
+    csr_array = None if count < FEW else _scipys()
+    if csr_array is None:
+        return _by_sorting(columns, row_ends, values)
     by_column = csr_array((values, columns, row_ends), shape=(count, width)).tocsc()
     occurring = np.flatnonzero(np.diff(by_column.indptr)).astype(np.int32)
     offsets = np.append(by_column.indptr[occurring], by_column.nnz).astype(np.int64)
     return occurring, offsets, by_column.indices.astype(np.int32, copy=False), by_column.data
+
+
+def _by_sorting(
+    columns: NDArray[np.int32], row_ends: NDArray[np.int64], values: NDArray[Any]
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+    """Transpose with numpy alone; to the bit what scipy makes of it."""
+    order = stable_order(columns)
+    occurring, starts = np.unique(columns[order], return_index=True)
+    offsets = np.append(starts, len(order)).astype(np.int64)
+    rows = np.repeat(np.arange(len(row_ends) - 1, dtype=np.int32), np.diff(row_ends))
+    return occurring.astype(np.int32), offsets, rows[order], values[order]
+
+
+def _scipys() -> Callable[..., Any] | None:
+    """Return scipy's CSR matrix, or None in an installation without scipy."""
+    try:
+        with unforked():
+            from scipy.sparse import csr_array
+    except ImportError:
+        return None
+    found: Callable[..., Any] = csr_array
+    return found
 
 
 def stable_order(keys: NDArray[np.int32]) -> NDArray[np.int64]:
