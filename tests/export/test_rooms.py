@@ -14,6 +14,7 @@ FLOORS = (
     {"explain_graphs", "conformance_files"},
     {"bundle_writer"},
     {"export"},
+    {"rewriting"},
     {"cli", "__init__"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
