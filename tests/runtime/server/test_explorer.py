@@ -257,7 +257,7 @@ def test_keyboard_alone(at):
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(hits(page).first.locator("h3 button")).to_be_focused()
-    assert "document=" not in page.url
+    expect(page).not_to_have_url(re.compile("document="))
     page.keyboard.press("ArrowUp")
     expect(page.get_by_label("Query")).to_be_focused()
 
