@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spladelet.explaining import Explainer
     from spladelet.index import Hit, Index, IndexWriter, StemmerWarning
     from spladelet.lexical import Words
+    from spladelet.origins import Origin, RoundingWarning
     from spladelet.vector_files import read_vectors
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "Index",
     "IndexWriter",
     "LanguageWarning",
+    "Origin",
+    "RoundingWarning",
     "SparseVector",
     "SparseVectors",
     "SpladeletError",
@@ -57,6 +60,8 @@ _HOME = {
     "Index": "index",
     "IndexWriter": "index",
     "LanguageWarning": "encoder",
+    "Origin": "origins",
+    "RoundingWarning": "origins",
     "StemmerWarning": "index",
     "TruncationWarning": "encoder",
     "WordScore": "explain",

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spladelet import extras
 from spladelet.errors import InputError, ModelMismatchError, VectorError
+from spladelet.origins import Origin
 from spladelet.parameters import as_count
 from spladelet.pruning import Pruning, Row
 from spladelet.text import as_text, shown
@@ -41,6 +42,7 @@ class SparseVector:
         model: Fingerprint of the model that made the vector; None if unknown.
         text: Of a query, the text that it was made of: an index may look for its words, too. None
             if unknown. Vectors are equal whatever it is.
+        origin: Where it was encoded; None if unknown, or if it does not matter.
 
     Raises:
         VectorError: A weight is negative or not finite, an id is repeated, negative or not below
@@ -52,6 +54,7 @@ class SparseVector:
     vocab_size: int
     model: str | None = field(default=None, repr=False)
     text: str | None = field(default=None, repr=False)
+    origin: Origin | None = field(default=None, repr=False)
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class SparseVector:
         vocab_size: int,
         model: str | None = None,
         text: str | None = None,
+        origin: Origin | None = None,
     ) -> None:
         vocab_size = _vocab_size(vocab_size)
         ids, values = _clean_row(term_ids, weights, vocab_size)
@@ -68,6 +72,7 @@ class SparseVector:
         object.__setattr__(self, "vocab_size", vocab_size)
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "text", None if text is None else as_text(text, "text"))
+        object.__setattr__(self, "origin", origin)
 
     @classmethod
     def from_dict(
@@ -112,7 +117,7 @@ class SparseVector:
             InputError: `max_active_dims` is below 1, or `min_weight` negative or not finite.
         """
         kept = Pruning(max_active_dims, min_weight).apply((self.term_ids, self.weights))
-        return SparseVector(*kept, self.vocab_size, self.model, self.text)
+        return SparseVector(*kept, self.vocab_size, self.model, self.text, self.origin)
 
     def __setstate__(self, state: Sequence[Any]) -> None:
         _restore(self, state)
@@ -150,6 +155,7 @@ class SparseVectors(Sequence[SparseVector]):
         truncated: Numbers of the rows whose text was longer than the model reads, and was cut.
         texts: Of queries, the text of each: see `SparseVector`. None if unknown.
         language: What the model reads, as it says, such as "en"; None if unknown.
+        origin: Where they were encoded; None if unknown, or if it does not matter.
     """
 
     row_offsets: NDArray[np.int64]
@@ -160,6 +166,7 @@ class SparseVectors(Sequence[SparseVector]):
     truncated: tuple[int, ...] = ()
     texts: tuple[str, ...] | None = None
     language: str | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         for array in (self.row_offsets, self.term_ids, self.weights):
@@ -183,8 +190,10 @@ class SparseVectors(Sequence[SparseVector]):
                     f"the matrix ({vocab_size} terms). Encode all texts with one model."
                 )
         made = cls.from_arrays([(row.term_ids, row.weights) for row in rows], vocab_size, model)
+        origin = next((row.origin for row in rows if row.origin), None)
         texts = tuple(row.text for row in rows if row.text is not None)
-        return replace(made, texts=texts) if rows and len(texts) == len(rows) else made
+        has_texts = rows and len(texts) == len(rows)
+        return replace(made, texts=texts if has_texts else None, origin=origin)
 
     @classmethod
     def from_arrays(
@@ -223,6 +232,7 @@ class SparseVectors(Sequence[SparseVector]):
     ) -> "SparseVectors":
         """Put matrices of one model on top of each other; the queries' texts are kept."""
         language = next((part.language for part in parts if part.language), None)
+        origin = next((part.origin for part in parts if part.origin), None)
         if len(parts) == 1:  # nothing is copied: an index of one segment may fill the memory
             return replace(parts[0], vocab_size=vocab_size, model=model)
         ends = np.cumsum([0, *(part.row_offsets[-1] for part in parts)], dtype=np.int64)
@@ -242,6 +252,7 @@ class SparseVectors(Sequence[SparseVector]):
             tuple(cut),
             tuple(chain.from_iterable(texts)) if texts and len(texts) == len(parts) else None,
             language,
+            origin,
         )
 
     def take(self, rows: NDArray[np.int64]) -> "SparseVectors":
@@ -313,6 +324,7 @@ class SparseVectors(Sequence[SparseVector]):
             self.vocab_size,
             self.model,
             None if self.texts is None else self.texts[number],
+            self.origin,
         )
 
     def __iter__(self) -> Iterator[SparseVector]:

@@ -28,6 +28,7 @@ def run_info(options: argparse.Namespace) -> str:
     )
     if options.json:
         return display.as_json(facts)
+    facts.pop("origins", None)  # for machines: it matters only where a warning says so
     said, fields = facts.get("encoding"), facts.get("metadata_fields")
     words = facts.get("words")
     if isinstance(words, dict):

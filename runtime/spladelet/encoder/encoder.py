@@ -304,7 +304,7 @@ class Encoder:
         rows = self._encode_parts([[text] for text in texts], self._side(side), pruning, silent)
         cut = tuple(number for number, text in enumerate(texts) if text.truncated)
         made = SparseVectors.from_arrays(rows, self.vocab_size, self.fingerprint, cut)
-        return replace(made, language=self._language)
+        return replace(made, language=self._language, origin=self._side(side).origin)
 
     def _side(self, name: str) -> Side:
         if name not in ("query", "document"):
@@ -550,7 +550,7 @@ class Encoder:
             rows += self._encode_parts(parts, side, pruning, bar)
         made = SparseVectors.from_arrays(rows, self.vocab_size, self.fingerprint, tuple(truncated))
         texts_of = None if notes.texts is None else tuple(notes.texts)
-        return replace(made, texts=texts_of, language=self._language)
+        return replace(made, texts=texts_of, language=self._language, origin=side.origin)
 
     def _encode_parts(
         self, texts: list[list[TokenizedText]], side: Side, pruning: Pruning, bar: Progress

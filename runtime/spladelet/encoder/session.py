@@ -9,6 +9,7 @@ session, which a child therefore keeps.
 """
 
 import os
+import platform
 import threading
 import weakref
 from functools import cache
@@ -23,6 +24,7 @@ from spladelet.encoder.graph_file import GraphFile
 from spladelet.encoder.onnx_runtime import load_onnx_runtime
 from spladelet.errors import BundleGraphError
 from spladelet.forks import unforked
+from spladelet.origins import Origin
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -87,6 +89,15 @@ class GraphSession:
                     f"{input_ids.shape}; expected {expected}. Export the bundle again."
                 )
         return found
+
+    @property
+    def origin(self) -> Origin | None:
+        """What runs it; None before the first run."""
+        if self._session is None:
+            return None
+        machine = _machine()
+        alike = machine in self._bundle.description.alike_on
+        return Origin(load_onnx_runtime().__version__, machine, alike)
 
     def _current(self) -> "InferenceSession":
         if self._session is None:
@@ -164,6 +175,13 @@ class GraphSession:
                 f"expected {_INPUTS} and {expected}. It is no pooled SPLADE graph: export the "
                 "checkpoint with `spladelet-export`."
             )
+
+
+@cache
+def _machine() -> str:
+    """Return the processor's kind, as Linux calls it."""
+    found = platform.machine()
+    return {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}.get(found, found)
 
 
 @cache

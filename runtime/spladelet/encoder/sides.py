@@ -27,6 +27,7 @@ from spladelet.bundle.folder import Bundle
 from spladelet.encoder.session import GraphSession
 from spladelet.encoder.tokenizer import TokenizedText, Tokenizer
 from spladelet.errors import BundleFileError, BundleGraphError
+from spladelet.origins import Origin
 from spladelet.pruning import Row
 
 # Positions in one run of the graph, padding counted: enough to keep the processors busy, small
@@ -67,6 +68,11 @@ class Side(ABC):
     def traces(self) -> bool:
         """Whether it can say where weights come from."""
         return True
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where its vectors are made; None if none were yet, or if they are the same everywhere."""
+        return None
 
     @abstractmethod
     def trace(self, texts: Sequence[TokenizedText]) -> Iterator[tuple[int, Row, NDArray[np.int64]]]:
@@ -130,6 +136,11 @@ class GraphSide(Side):
     def traces(self) -> bool:
         """See `Side`."""
         return self._graphs.tracer is not None
+
+    @property
+    def origin(self) -> Origin | None:
+        """See `Side`."""
+        return self._graphs.model.origin
 
     def trace(self, texts: Sequence[TokenizedText]) -> Iterator[tuple[int, Row, NDArray[np.int64]]]:
         """See `Side`; a sum is said to come from where most of it does."""

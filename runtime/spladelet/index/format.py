@@ -16,6 +16,7 @@ import numpy as np
 from spladelet.errors import IndexFormatError, InputError
 from spladelet.files import FileEntry
 from spladelet.lexical.words import Words
+from spladelet.origins import Origin
 
 FORMAT = "spladelet-index"
 # Of an index without words, and with words: who knows only the former would lose the latter.
@@ -127,6 +128,7 @@ class Manifest:
         segments: The documents, in order.
         encoding: How its documents are encoded, for those that are added later; {} if unknown.
         words: How its words are counted; None if it has none.
+        origins: Where its documents were encoded, as far as it is known.
     """
 
     generation: int
@@ -137,6 +139,7 @@ class Manifest:
     segments: tuple[SegmentEntry, ...]
     encoding: Mapping[str, Any] = field(default_factory=dict)
     words: Words | None = None
+    origins: tuple[Origin, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("model", "model_name"):
@@ -148,7 +151,7 @@ class Manifest:
         """Write the manifest as text, with a sum of its own."""
         version = FORMAT_VERSIONS[self.words is not None]
         raw = {"format": FORMAT, "format_version": version} | asdict(self)
-        for name in ("encoding", "words"):  # as it was before there were any
+        for name in ("encoding", "words", "origins"):  # as it was before there were any
             if not raw[name]:
                 del raw[name]
         return json.dumps(raw | {"sha256": _sum(raw)}, indent=2) + "\n"
@@ -186,6 +189,7 @@ class Manifest:
                 segments,
                 dict(raw.get("encoding", {})),
                 Words.of_index(raw["words"]) if has_words else None,
+                tuple(Origin.of_index(kept) for kept in raw.get("origins", ())),
             )
         except IndexFormatError:
             raise

@@ -46,6 +46,7 @@ from spladelet.index.state import State
 from spladelet.index.view import View
 from spladelet.index.word_impacts import WordImpacts
 from spladelet.lexical.words import Words, as_words
+from spladelet.origins import with_origin
 from spladelet.parameters import as_count
 from spladelet.text import as_id
 from spladelet.vector import SparseVector, SparseVectors
@@ -145,7 +146,8 @@ class Index:
             rows = encoded.take(np.arange(start, start + len(part)))
             segments.append(build_segment(rows, part, weight_type, count_words(part, counted)))
         about = (encoded.vocab_size, encoded.model, model_name or "", weight_type)
-        return cls(segments, Manifest(0, *about, (), check_encoding(encoding), counted))
+        origins = with_origin((), encoded.origin)
+        return cls(segments, Manifest(0, *about, (), check_encoding(encoding), counted, origins))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Index":
@@ -435,6 +437,7 @@ class Index:
             "model_name": self.model_name,
             "fingerprint": self.model,
             "encoding": dict(self.encoding),
+            "origins": [origin.to_dict() for origin in self._state.manifest.origins],
             "words": None if self.words is None else self.words.to_dict(),
             "word_postings": self.word_postings,
             "generation": self.generation,

@@ -7,6 +7,7 @@ from spladelet.index import segment_files
 from spladelet.index.format import Manifest
 from spladelet.index.queries import Families, Lexical, Query
 from spladelet.index.view import View
+from spladelet.origins import warn_of_rounding
 from spladelet.vector import SparseVector, check_same_model
 from spladelet.vector_arguments import as_query
 
@@ -53,6 +54,7 @@ class State:
         try:
             if self.vocab_size:
                 check_same_model(query, self)
+                warn_of_rounding(query.origin, self.manifest.origins)
         except ModelMismatchError as error:
             name = self.manifest.model_name or "unnamed"
             raise ModelMismatchError(

@@ -35,6 +35,7 @@ from spladelet.index.metadata_table import MetadataTable
 from spladelet.index.pending import Pending
 from spladelet.index.segment import Segment, hash_ids
 from spladelet.lexical.words import Words, as_words
+from spladelet.origins import with_origin
 from spladelet.vector import SparseVectors
 from spladelet.vector_arguments import as_vectors, no_vectors
 
@@ -360,6 +361,9 @@ class IndexWriter:
                 f"the index has a document with id {known!r}. Give each its own, or replace it "
                 "with upsert."
             )
+        if vectors is not None and documents:
+            origins = with_origin(manifest.origins, vectors.origin)
+            manifest = replace(manifest, origins=origins)
         self._manifest, self._changed = manifest, True
         self._words = None if documents else self._words
         self._pending.add(no_vectors(len(documents)) if vectors is None else vectors, documents)
