@@ -24,7 +24,7 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 import numpy as np
-from spladelet import Document, Encoder, Index, IndexWriter, SparseVectors
+from spladelet import Document, Encoder, Index, IndexWriter, SparseVectors, read_vectors
 from spladelet.errors import MissingDependencyError
 from spladelet.lexical.words import Words
 
@@ -52,19 +52,34 @@ with IndexWriter(folder) as writer:
     writer.delete([str(n) for n in range(0, 500, 3)])
 index.refresh()
 after = found()
+for part in range(9):  # so many that segments are merged
+    rows = vectors.between(part * 10, part * 10 + 10)
+    names = [Document(f"{part}-{n}", texts[n], metadata={"part": part}) for n in range(10)]
+    with IndexWriter(folder) as writer:
+        writer.add(rows, names)
+index.refresh()
+merged = [index.segments < 9, found()]
 with IndexWriter(folder) as writer:
     writer.compact()
 index.refresh()
+reasons = Encoder.load().explain("a cat", "cats purr")
 text = Encoder.load().encode_query("a cat sat on a mat")
+np.savez(folder + ".npz", data=weights[:1], indices=[1], indptr=[0, 1], shape=[1, 9], format=b"csr")
 said = []
-for door in (vectors.to_csr, lambda: SparseVectors.from_csr(np.eye(3))):
+doors = (
+    vectors.to_csr,
+    lambda: SparseVectors.from_csr(np.eye(3)),
+    lambda: list(read_vectors(folder + ".npz", 9)),
+)
+for door in doors:
     try:
         door()
         said.append("")
     except MissingDependencyError as error:
         said.append(str(error))
 encoded = [text.term_ids.tolist(), [float(weight).hex() for weight in text.weights]]
-sys.stdout.write(json.dumps([[before, after, found(), encoded], said]))
+why = [float(reasons.score).hex(), [str(term) for term in reasons.terms]]
+sys.stdout.write(json.dumps([[before, after, merged, found(), encoded, why], said]))
 """
 
 
@@ -85,6 +100,8 @@ def test_without_scipy_hits_and_scores_are_the_same_to_the_bit():
     expected, _ = run("nothing")
 
     assert found == expected
+    assert found[2][0], "no segments were merged"
+    assert len(said) == 3
     assert all("scipy" in one and "pip install scipy" in one for one in said)
 
 
