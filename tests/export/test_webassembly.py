@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from spladelet_export import rewrite_bundle
 
 from spladelet.bundle.find import find_bundle
+from spladelet_export import rewrite_bundle
 
 MODULES = os.environ.get("SPLADELET_WEB", "")
 PROGRAM = Path(__file__).with_name("webassembly.mjs")
