@@ -88,6 +88,16 @@ def test_nothing_is_promised_of_an_operator_that_nobody_tried(operator):
     assert alike_on(graph_of(helper.make_node(operator, ["x"], ["y"])).graph) == ()
 
 
+def test_a_float32_product_by_a_matrix_is_not_vouched_for():
+    node = helper.make_node("MatMul", ["x", "matrix"], ["y"])
+    model = graph_of(node, constants={"matrix": np.eye(24, dtype=np.float32)})
+    assert alike_on(model.graph) == ()
+
+    spell_out_rounding(model.graph, web=True)
+
+    assert alike_on(model.graph) == (*MACHINES, "wasm")
+
+
 @pytest.mark.filterwarnings("ignore::spladelet.TruncationWarning")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("web", [False, True])
