@@ -56,6 +56,7 @@ class GraphSession:
         self._outputs = ["tensor(float)", *(["tensor(int64)"] if traces else [])]
         self._lock = threading.Lock()
         self._session: InferenceSession = None
+        self._origin: Origin | None = None
         _graphs.add(self)
 
     def run(self, input_ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -93,11 +94,7 @@ class GraphSession:
     @property
     def origin(self) -> Origin | None:
         """What runs it; None before the first run."""
-        if self._session is None:
-            return None
-        machine = _machine()
-        alike = machine in self._bundle.description.alike_on
-        return Origin(load_onnx_runtime().__version__, machine, alike)
+        return self._origin
 
     def _current(self) -> "InferenceSession":
         if self._session is None:
@@ -134,6 +131,9 @@ class GraphSession:
                 "bundle again, or upgrade with `pip install -U onnxruntime`."
             ) from error
         self._check(session)
+        machine = _machine()
+        alike = machine in self._bundle.description.alike_on
+        self._origin = Origin(onnxruntime.__version__, machine, alike)
         return session
 
     def _options(self, *, exact: bool) -> "SessionOptions":
